@@ -30,7 +30,7 @@ export function subtract(range: Range, holes: readonly Range[]): Range[] {
     if (hole.first > first) left.push({ first, last: before(hole.first) });
     // Looked at before stepping past it: there is no address after the last of its family.
     if (hole.last >= range.last) return left;
-    first = after(hole.last);
+    first = addressAfter(hole.last);
   }
   left.push({ first, last: range.last });
   return left;
@@ -83,7 +83,8 @@ function touches(last: Address, first: Address): boolean {
   return typeof first === 'bigint' && first <= last + 1n;
 }
 
-function after(address: Address): Address {
+/** Throws `ADDRESS_RANGE` for the last of its family. */
+export function addressAfter(address: Address): Address {
   return typeof address === 'number' ? ipv4(address + 1) : ipv6(address + 1n);
 }
 
