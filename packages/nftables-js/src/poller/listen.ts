@@ -23,12 +23,13 @@ export interface MessageListener {
 export function listen(poller: Poller, socket: NetlinkSocket, listener: MessageListener): () => void {
   let stopped = false;
   const stopWatching = poller.watch(socket, () => {
-    for (let count = 0; count < DATAGRAMS_PER_TURN && !stopped; count++) {
+    for (let count = 0; count < DATAGRAMS_PER_TURN; count++) {
+      // The listener may have been stopped by the message before; then it hears no more.
+      if (stopped) return;
       try {
         const datagram = socket.receive();
         if (datagram === undefined) break;
         for (const message of readMessages(datagram)) {
-          // The listener may have been stopped by the message before; then it hears no more.
           if (stopped) return;
           listener.message(message);
         }
