@@ -1,0 +1,437 @@
+/**
+ * The cluster as one node sees it: pods, namespaces, nodes and policies, with the indexes that tell what a change touches.
+ *
+ * Invariants, at the end of every {@link Cluster.apply}:
+ * - a group's members are exactly the pods that are in sets (neither terminal nor hostNetwork) and that its selectors match;
+ * - `member.addresses` of all pods together name each address at most once;
+ * - what `apply` returns is all that differs from before, and its cost follows what differs.
+ *
+ * It answers the evaluator's questions ({@link World}) from the same indexes that the ruleset is made from.
+ */
+import { LRUCache } from 'lru-cache';
+import type { Address } from '../policy/address.ts';
+import type { Direction, Namespace, Node, Pod, Policy } from '../policy/objects.ts';
+import type { Labels } from '../policy/selector.ts';
+import { matches } from '../policy/selector.ts';
+import { defaultNamespaceLabels, localAddresses, ownsAddresses, type World } from '../policy/world.ts';
+import type { SourceEvent } from '../sources/source.ts';
+import { AddressOwners } from './address-owners.ts';
+import { type Group, type GroupDefinition, groupKey, Scope, scopeKey } from './groups.ts';
+import { LabelSets } from './label-sets.ts';
+import type { Member, NamespaceRecord, PodRecord } from './records.ts';
+
+/** Before and after of one thing; undefined where it was or is not there. */
+export interface Change<T> {
+  readonly before: T | undefined;
+  readonly after: T | undefined;
+}
+
+/** What differs since the last time. Things that changed back within one batch may be listed with equal sides. */
+export interface ClusterChanges {
+  /** By `namespace/name`. */
+  readonly policies: ReadonlyMap<string, Change<Policy>>;
+  /** Pods of this node, now or before: something of them changed. */
+  readonly localPods: ReadonlySet<PodRecord>;
+  /** Members that came, went, or changed address or port, in groups that existed before. */
+  readonly groups: ReadonlyMap<Group, ReadonlyMap<PodRecord, Change<Member>>>;
+}
+
+const NO_GROUPS: readonly Group[] = [];
+/** Matches of (label set, scope) that are kept: 100,000 pods rarely have more distinct label sets. */
+const CACHED_MATCHES = 50_000;
+
+export class Cluster implements World {
+  /** The node whose pods are the local ones; undefined: none are. */
+  readonly node: string | undefined;
+  readonly #pods = new Map<string, PodRecord>();
+  readonly #namespaces = new Map<string, NamespaceRecord>();
+  readonly #nodes = new Map<string, Node>();
+  readonly #nodesByAddress = new Map<Address, Node[]>();
+  readonly #labelSets = new LabelSets();
+  readonly #owners = new AddressOwners();
+  readonly #scopes = new Map<string, Scope>();
+  readonly #groups = new Map<string, Group>();
+  readonly #matches = new LRUCache<string, { readonly generation: number; readonly groups: readonly Group[] }>({ max: CACHED_MATCHES });
+  #nextScopeId = 1;
+  /** The batch that is being applied: every pod it touches, with the state before. */
+  #touched = new Map<PodRecord, Member | undefined>();
+  #touchedLocal = new Set<PodRecord>();
+
+  constructor(node?: string) {
+    this.node = node;
+  }
+
+  get podCount(): number {
+    return this.#pods.size;
+  }
+
+  get policyCount(): number {
+    let count = 0;
+    for (const { policies } of this.#namespaces.values()) count += policies.size;
+    return count;
+  }
+
+  /** Takes a batch of events in. */
+  apply(events: Iterable<SourceEvent>): ClusterChanges {
+    const policies = new Map<string, Change<Policy>>();
+    this.#touched = new Map();
+    this.#touchedLocal = new Set();
+    for (const event of events) {
+      if (event.type === 'synced') continue;
+      const object = event.type === 'upsert' ? event : undefined;
+      switch (event.kind) {
+        case 'Pod':
+          this.#setPod(event.key, object?.kind === 'Pod' ? object.object : undefined);
+          break;
+        case 'Namespace':
+          this.#setNamespace(event.key, object?.kind === 'Namespace' ? object.object : undefined);
+          break;
+        case 'Node':
+          this.#setNode(event.key, object?.kind === 'Node' ? object.object : undefined);
+          break;
+        case 'NetworkPolicy': {
+          const change = this.#setPolicy(event.key, object?.kind === 'NetworkPolicy' ? object.object : undefined);
+          policies.set(event.key, {
+            before: policies.has(event.key) ? policies.get(event.key)?.before : change.before,
+            after: change.after,
+          });
+          break;
+        }
+      }
+    }
+    this.#settleMembers();
+    return { policies, localPods: this.#touchedLocal, groups: this.#settleGroups() };
+  }
+
+  // --- objects
+
+  #setPod(key: string, pod: Pod | undefined): void {
+    let record = this.#pods.get(key);
+    if (pod === undefined) {
+      if (record === undefined) return;
+      this.#touch(record);
+      for (const address of record.pod.addresses) this.#release(address, record);
+      this.#pods.delete(key);
+      record.namespace.pods.delete(key);
+      record.namespace.localPods.delete(record);
+      this.#labelSets.release(record.labelSet, record);
+      this.#dropIfUnused(record.namespace);
+      return;
+    }
+    if (record === undefined) {
+      const namespace = this.#namespace(pod.namespace);
+      // The label set needs the record and the record the label set: the one place where a field is set late.
+      record = { key, namespace, pod, labelSet: undefined as never, member: undefined, groups: NO_GROUPS };
+      record.labelSet = this.#labelSets.acquire(pod.labels, record);
+      this.#pods.set(key, record);
+      namespace.pods.set(key, record);
+      this.#touch(record);
+    } else {
+      this.#touch(record);
+      for (const address of record.pod.addresses) this.#release(address, record);
+      if (record.pod.labels !== pod.labels) {
+        const before = record.labelSet;
+        record.labelSet = this.#labelSets.acquire(pod.labels, record);
+        if (record.labelSet !== before) this.#labelSets.release(before, record);
+      }
+      record.pod = pod;
+    }
+    if (this.isLocal(pod)) record.namespace.localPods.add(record);
+    else record.namespace.localPods.delete(record);
+    this.#touch(record);
+    if (ownsAddresses(pod)) for (const address of pod.addresses) this.#claim(address, record);
+  }
+
+  #setNamespace(name: string, object: Namespace | undefined): void {
+    const namespace = this.#namespace(name);
+    namespace.object = object;
+    const labels = object?.labels ?? defaultNamespaceLabels(name);
+    namespace.labels = labels;
+    let moved = false;
+    for (const scope of this.#scopes.values()) {
+      const holds = scope.holds(namespace);
+      if (holds === namespace.scopes.has(scope)) continue;
+      moved = true;
+      if (holds) join(scope, namespace);
+      else leave(scope, namespace);
+    }
+    if (moved) for (const record of namespace.pods.values()) this.#touch(record);
+    this.#dropIfUnused(namespace);
+  }
+
+  #setNode(name: string, node: Node | undefined): void {
+    const before = this.#nodes.get(name);
+    if (before !== undefined) {
+      for (const address of localAddresses(before)) {
+        const rest = (this.#nodesByAddress.get(address) ?? []).filter((other) => other.name !== name);
+        if (rest.length > 0) this.#nodesByAddress.set(address, rest);
+        else this.#nodesByAddress.delete(address);
+      }
+    }
+    if (node === undefined) {
+      this.#nodes.delete(name);
+      return;
+    }
+    this.#nodes.set(name, node);
+    for (const address of localAddresses(node)) this.#nodesByAddress.set(address, [...(this.#nodesByAddress.get(address) ?? []), node]);
+  }
+
+  #setPolicy(key: string, policy: Policy | undefined): Change<Policy> {
+    const slash = key.indexOf('/');
+    const namespace = this.#namespace(key.slice(0, slash));
+    const before = namespace.policies.get(key);
+    if (policy === undefined) namespace.policies.delete(key);
+    else namespace.policies.set(key, policy);
+    namespace.isolation = new WeakMap();
+    this.#dropIfUnused(namespace);
+    return { before, after: policy };
+  }
+
+  #namespace(name: string): NamespaceRecord {
+    const known = this.#namespaces.get(name);
+    if (known !== undefined) return known;
+    const namespace: NamespaceRecord = {
+      name,
+      object: undefined,
+      labels: defaultNamespaceLabels(name),
+      pods: new Map(),
+      localPods: new Set(),
+      policies: new Map(),
+      scopes: new Set(),
+      isolation: new WeakMap(),
+    };
+    this.#namespaces.set(name, namespace);
+    for (const scope of this.#scopes.values()) if (scope.holds(namespace)) join(scope, namespace);
+    return namespace;
+  }
+
+  #dropIfUnused(namespace: NamespaceRecord): void {
+    if (namespace.object !== undefined || namespace.pods.size > 0 || namespace.policies.size > 0) return;
+    for (const scope of namespace.scopes) {
+      if (scope.namespace === namespace.name) return;
+    }
+    for (const scope of namespace.scopes) leave(scope, namespace);
+    this.#namespaces.delete(namespace.name);
+  }
+
+  // --- pods: addresses and groups
+
+  /** Whether the pod runs on this node. */
+  isLocal(pod: Pod): boolean {
+    return this.node !== undefined && pod.node === this.node;
+  }
+
+  #touch(record: PodRecord): void {
+    if (!this.#touched.has(record)) this.#touched.set(record, record.member);
+    if (this.isLocal(record.pod)) this.#touchedLocal.add(record);
+  }
+
+  /** Whoever else claims the address may win or lose it. */
+  #claim(address: Address, record: PodRecord): void {
+    this.#owners.claim(address, record);
+    for (const other of this.#owners.claims(address)) this.#touch(other);
+  }
+
+  #release(address: Address, record: PodRecord): void {
+    this.#owners.release(address, record);
+    for (const other of this.#owners.claims(address)) this.#touch(other);
+  }
+
+  #settleMembers(): void {
+    for (const record of this.#touched.keys()) {
+      const { pod } = record;
+      if (this.#pods.get(record.key) !== record || !ownsAddresses(pod)) {
+        record.member = undefined;
+        continue;
+      }
+      const owned = pod.addresses.filter((address) => this.#owners.owner(address) === record);
+      const addresses = owned.length === pod.addresses.length ? pod.addresses : owned;
+      if (record.member?.pod !== pod || !sameItems(record.member.addresses, addresses)) record.member = { pod, addresses };
+    }
+  }
+
+  #settleGroups(): Map<Group, Map<PodRecord, Change<Member>>> {
+    const changes = new Map<Group, Map<PodRecord, Change<Member>>>();
+    const note = (group: Group, record: PodRecord, before: Member | undefined, after: Member | undefined): void => {
+      let members = changes.get(group);
+      if (members === undefined) {
+        members = new Map();
+        changes.set(group, members);
+      }
+      members.set(record, { before, after });
+    };
+    for (const [record, before] of this.#touched) {
+      const groups = record.member === undefined ? NO_GROUPS : this.#groupsOf(record);
+      for (const group of record.groups) {
+        if (groups.includes(group)) {
+          if (before !== record.member) note(group, record, before, record.member);
+          continue;
+        }
+        group.members.delete(record);
+        note(group, record, before, undefined);
+      }
+      for (const group of groups) {
+        if (record.groups.includes(group)) continue;
+        group.members.add(record);
+        note(group, record, undefined, record.member);
+      }
+      record.groups = groups;
+    }
+    return changes;
+  }
+
+  #groupsOf(record: PodRecord): readonly Group[] {
+    let groups = NO_GROUPS;
+    for (const scope of record.namespace.scopes) {
+      const found = this.#matching(scope, record);
+      if (found.length > 0) groups = groups.length === 0 ? found : [...groups, ...found];
+    }
+    if (!groups.some(({ definition }) => definition.local)) return groups;
+    return this.isLocal(record.pod) ? groups : groups.filter(({ definition }) => !definition.local);
+  }
+
+  #matching(scope: Scope, { labelSet }: PodRecord): readonly Group[] {
+    const key = `${labelSet.id}:${scope.id}`;
+    const cached = this.#matches.get(key);
+    if (cached?.generation === scope.generation) return cached.groups;
+    const groups = scope.matching(labelSet);
+    this.#matches.set(key, { generation: scope.generation, groups: groups.length === 0 ? NO_GROUPS : groups });
+    return groups;
+  }
+
+  // --- groups
+
+  /** The group of a definition, with its members; it is kept up to date until it has been released as often as acquired. */
+  acquireGroup(definition: GroupDefinition): Group {
+    const key = groupKey(definition);
+    const known = this.#groups.get(key);
+    if (known !== undefined) {
+      known.references++;
+      return known;
+    }
+    const scope = this.#scope(definition.namespace);
+    const group: Group = { key, definition, scope, members: new Set(), references: 1 };
+    this.#groups.set(key, group);
+    scope.add(group);
+    for (const record of this.#population(scope, definition)) {
+      if (record.member === undefined || (definition.local && !this.isLocal(record.pod))) continue;
+      if (!matches(definition.pods, record.labelSet.labels)) continue;
+      group.members.add(record);
+      record.groups = [...record.groups, group];
+    }
+    return group;
+  }
+
+  releaseGroup(group: Group): void {
+    if (--group.references > 0) return;
+    this.#groups.delete(group.key);
+    for (const record of group.members) {
+      const rest = record.groups.filter((other) => other !== group);
+      record.groups = rest.length === 0 ? NO_GROUPS : rest;
+    }
+    group.scope.remove(group);
+    if (group.scope.size > 0) return;
+    this.#scopes.delete(group.scope.key);
+    for (const namespace of group.scope.namespaces) {
+      leave(group.scope, namespace);
+      this.#dropIfUnused(namespace);
+    }
+  }
+
+  #scope(namespace: string | GroupDefinition['namespace']): Scope {
+    const key = scopeKey(namespace);
+    const known = this.#scopes.get(key);
+    if (known !== undefined) return known;
+    const scope = new Scope(namespace, this.#nextScopeId++);
+    if (typeof namespace === 'string') {
+      join(scope, this.#namespace(namespace));
+    } else {
+      for (const record of this.#namespaces.values()) if (scope.holds(record)) join(scope, record);
+    }
+    this.#scopes.set(key, scope);
+    return scope;
+  }
+
+  /** The pods that may be in a new group, by whichever way leads past fewer of the others. */
+  *#population(scope: Scope, definition: GroupDefinition): Generator<PodRecord> {
+    let inScope = 0;
+    for (const namespace of scope.namespaces) inScope += (definition.local ? namespace.localPods : namespace.pods).size;
+    const labelSets = definition.local ? undefined : this.#labelSets.candidates(definition.pods);
+    let withLabels = 0;
+    for (const { pods } of labelSets ?? []) withLabels += pods.size;
+    if (labelSets !== undefined && withLabels < inScope) {
+      for (const { pods } of labelSets) for (const record of pods) if (scope.namespaces.has(record.namespace)) yield record;
+      return;
+    }
+    for (const namespace of scope.namespaces) yield* definition.local ? namespace.localPods : namespace.pods.values();
+  }
+
+  // --- World
+
+  podAt(address: Address): Pod | undefined {
+    return this.#owners.owner(address)?.pod;
+  }
+
+  nodeAt(address: Address): Node | undefined {
+    // Two nodes that claim one address are a fault of the cluster; the evaluator has to be certain all the same.
+    return this.#nodesByAddress.get(address)?.reduce((first, node) => (node.name < first.name ? node : first));
+  }
+
+  namespaceLabels(namespace: string): Labels {
+    return this.#namespaces.get(namespace)?.labels ?? defaultNamespaceLabels(namespace);
+  }
+
+  isolating(pod: Pod, direction: Direction): readonly Policy[] {
+    const record = this.#pods.get(`${pod.namespace}/${pod.name}`);
+    if (record === undefined || record.namespace.policies.size === 0) return [];
+    const { namespace, labelSet } = record;
+    let isolation = namespace.isolation.get(labelSet);
+    if (isolation === undefined) {
+      const selecting = [...namespace.policies.values()]
+        .filter(({ subject }) => matches(subject, labelSet.labels))
+        .sort((a, b) => (a.name < b.name ? -1 : 1));
+      isolation = {
+        ingress: selecting.filter(({ ingress }) => ingress !== undefined),
+        egress: selecting.filter(({ egress }) => egress !== undefined),
+      };
+      namespace.isolation.set(labelSet, isolation);
+    }
+    return isolation[direction];
+  }
+
+  // --- what the ruleset asks
+
+  /** The record of a pod, while it exists. */
+  pod(key: string): PodRecord | undefined {
+    return this.#pods.get(key);
+  }
+
+  /** The local pods of a namespace that are in sets. */
+  *localMembers(namespace: string): Generator<PodRecord> {
+    for (const record of this.#namespaces.get(namespace)?.localPods ?? []) if (record.member !== undefined) yield record;
+  }
+
+  /** Whether a policy of the pod's namespace selects it. */
+  selects(policy: Policy, record: PodRecord): boolean {
+    return matches(policy.subject, record.labelSet.labels);
+  }
+
+  /** The policies of the pod's namespace that select it, in no order. */
+  *policiesSelecting(record: PodRecord): Generator<readonly [key: string, policy: Policy]> {
+    for (const entry of record.namespace.policies) if (this.selects(entry[1], record)) yield entry;
+  }
+}
+
+function join(scope: Scope, namespace: NamespaceRecord): void {
+  scope.namespaces.add(namespace);
+  namespace.scopes.add(scope);
+}
+
+function leave(scope: Scope, namespace: NamespaceRecord): void {
+  scope.namespaces.delete(namespace);
+  namespace.scopes.delete(scope);
+}
+
+function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index]);
+}

@@ -1,0 +1,74 @@
+/**
+ * Distinct label sets, each held once. Pods of one workload share theirs, so a selector is matched against label sets, not pods;
+ * and the postings (which label sets have this pair, or this key) lead from a selector to its pods without looking at the others.
+ */
+import type { Labels, Selector } from '../policy/selector.ts';
+import { post, unpost } from './postings.ts';
+import type { PodRecord } from './records.ts';
+
+export interface LabelSet {
+  /** Small and unique among the sets that are held; for keys of caches. */
+  readonly id: number;
+  readonly labels: Labels;
+  /** Who has it. A set that nobody has is dropped. */
+  readonly pods: Set<PodRecord>;
+}
+
+/** The index key of a label. Two labels may share one only where a key holds `=`, which the API refuses; candidates are verified. */
+export function pairOf(key: string, value: string): string {
+  return `${key}=${value}`;
+}
+
+/** The same for equal labels, whatever their order. */
+function textOf(labels: Labels): string {
+  return JSON.stringify([...labels].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+export class LabelSets {
+  readonly #byText = new Map<string, LabelSet>();
+  readonly #byPair = new Map<string, Set<LabelSet>>();
+  readonly #byKey = new Map<string, Set<LabelSet>>();
+  #nextId = 1;
+
+  /** Gives `pod` the set of these labels. */
+  acquire(labels: Labels, pod: PodRecord): LabelSet {
+    const text = textOf(labels);
+    let set = this.#byText.get(text);
+    if (set === undefined) {
+      set = { id: this.#nextId++, labels, pods: new Set() };
+      this.#byText.set(text, set);
+      for (const [key, value] of labels) {
+        post(this.#byPair, pairOf(key, value), set);
+        post(this.#byKey, key, set);
+      }
+    }
+    set.pods.add(pod);
+    return set;
+  }
+
+  release(set: LabelSet, pod: PodRecord): void {
+    set.pods.delete(pod);
+    if (set.pods.size > 0) return;
+    this.#byText.delete(textOf(set.labels));
+    for (const [key, value] of set.labels) {
+      unpost(this.#byPair, pairOf(key, value), set);
+      unpost(this.#byKey, key, set);
+    }
+  }
+
+  /**
+   * The label sets that may match, by the requirement that leaves the fewest; undefined where no requirement narrows them
+   * (an empty selector, or only NotIn and DoesNotExist). Each still has to be matched.
+   */
+  candidates(selector: Selector): readonly LabelSet[] | undefined {
+    let fewest: readonly LabelSet[] | undefined;
+    for (const { key, operator, values } of selector.requirements) {
+      let found: LabelSet[];
+      if (operator === 'In') found = values.flatMap((value) => [...(this.#byPair.get(pairOf(key, value)) ?? [])]);
+      else if (operator === 'Exists') found = [...(this.#byKey.get(key) ?? [])];
+      else continue;
+      if (fewest === undefined || found.length < fewest.length) fewest = found;
+    }
+    return fewest;
+  }
+}

@@ -1,0 +1,445 @@
+/**
+ * The desired state of one node, kept up to date by differences.
+ *
+ * A policy is *active* while it selects a local pod; only active policies have chains, and only sets that a chain names exist. So a
+ * node carries what its own pods need, whatever the cluster holds.
+ *
+ * Invariants, at the end of every {@link NodeRuleset.update}:
+ * - an isolated local pod has one chain for each direction in which a policy isolates it, and nothing else has;
+ * - the verdict maps hold exactly the addresses that isolated local pods own;
+ * - a set exists exactly while an active policy's chain names it;
+ * - applying the returned changes to the state before gives the state now.
+ */
+import type { Change, Cluster, ClusterChanges } from '../cluster/cluster.ts';
+import type { Group } from '../cluster/groups.ts';
+import type { Member, PodRecord } from '../cluster/records.ts';
+import type { Address, Family } from '../policy/address.ts';
+import { familyOf } from '../policy/address.ts';
+import type { Direction, Policy } from '../policy/objects.ts';
+import { type CompiledChain, compilePolicy } from './compile.ts';
+import { podChainName, policyChainName } from './names.ts';
+import type {
+  ChainRule,
+  DesiredChain,
+  DesiredSet,
+  ElementChanges,
+  ObjectName,
+  Ruleset,
+  RulesetChanges,
+  SetDescription,
+  SetElement,
+  VerdictChanges,
+} from './objects.ts';
+
+const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
+const FAMILIES: readonly Family[] = [4, 6];
+
+interface ActivePolicy {
+  policy: Policy;
+  /** Keys of the local pods that it selects; never empty. */
+  readonly subjects: Set<string>;
+  compiled: readonly CompiledChain[];
+}
+
+interface LocalPod {
+  readonly member: Member;
+  /** Keys of the policies that select it. */
+  readonly policies: Set<string>;
+  chains: readonly DesiredChain[];
+}
+
+class SetState implements DesiredSet {
+  readonly description: SetDescription;
+  readonly group: Group | undefined;
+  references = 0;
+
+  constructor(description: SetDescription, group: Group | undefined) {
+    this.description = description;
+    this.group = group;
+  }
+
+  *elements(): Generator<SetElement> {
+    for (const { member } of this.group?.members ?? []) if (member !== undefined) yield* elementsOf(this.description, member);
+  }
+}
+
+export class NodeRuleset implements Ruleset {
+  readonly #cluster: Cluster;
+  readonly #policies = new Map<string, ActivePolicy>();
+  readonly #pods = new Map<string, LocalPod>();
+  readonly #sets = new Map<ObjectName, SetState>();
+  readonly #setsByGroup = new Map<Group, Set<SetState>>();
+  readonly #chains = new Map<ObjectName, DesiredChain>();
+  readonly #verdicts = { ingress: new Map<Address, ObjectName>(), egress: new Map<Address, ObjectName>() };
+  readonly #addressCount: Record<Family, number> = { 4: 0, 6: 0 };
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+  }
+
+  get sets(): ReadonlyMap<ObjectName, DesiredSet> {
+    return this.#sets;
+  }
+
+  get chains(): ReadonlyMap<ObjectName, DesiredChain> {
+    return this.#chains;
+  }
+
+  get verdicts(): Ruleset['verdicts'] {
+    return this.#verdicts;
+  }
+
+  /** Local pods that a policy isolates in this direction. */
+  isolatedPods(direction: Direction): number {
+    let count = 0;
+    for (const { chains } of this.#pods.values()) if (chains.some((chain) => chain.direction === direction)) count++;
+    return count;
+  }
+
+  get activePolicies(): number {
+    return this.#policies.size;
+  }
+
+  /** Follows what {@link Cluster.apply} returned; to be called after each of its calls, before the next. */
+  update(changes: ClusterChanges): RulesetUpdate {
+    const update = new UpdateInProgress();
+    const families = this.#families();
+    for (const [key, { after }] of changes.policies) this.#reselect(key, after, update);
+    for (const record of changes.localPods) this.#refreshPod(record.key, update);
+    if (this.#families().length !== families.length || this.#families()[0] !== families[0]) {
+      for (const key of this.#policies.keys()) update.dirtyPolicies.add(key);
+    }
+    for (const key of update.dirtyPolicies) this.#recompile(key, update);
+    this.#dropUnusedSets(update);
+    for (const [group, members] of changes.groups) this.#followGroup(group, members, update);
+    for (const key of update.dirtyPods) this.#rebuildPodChains(key, update);
+    return { changes: update.finish(this.#chains, this.#sets, this.#verdicts), pods: this.#affectedPods(update) };
+  }
+
+  // --- who is selected by what
+
+  #families(): readonly Family[] {
+    return FAMILIES.filter((family) => this.#addressCount[family] > 0);
+  }
+
+  /** A policy came, changed or went: find its subjects anew. */
+  #reselect(key: string, policy: Policy | undefined, update: UpdateInProgress): void {
+    const active = this.#policies.get(key);
+    for (const subject of active?.subjects ?? []) {
+      this.#pods.get(subject)?.policies.delete(key);
+      update.dirtyPods.add(subject);
+    }
+    active?.subjects.clear();
+    update.dirtyPolicies.add(key);
+    if (policy === undefined) return;
+    for (const record of this.#cluster.localMembers(policy.namespace)) {
+      if (!this.#cluster.selects(policy, record)) continue;
+      // A pod of the same batch that is not known yet is found by #refreshPod.
+      if (this.#pods.has(record.key)) this.#select(key, policy, record.key, update);
+    }
+    const now = this.#policies.get(key);
+    if (now !== undefined) now.policy = policy;
+  }
+
+  #select(key: string, policy: Policy, podKey: string, update: UpdateInProgress): void {
+    let active = this.#policies.get(key);
+    if (active === undefined) {
+      active = { policy, subjects: new Set(), compiled: [] };
+      this.#policies.set(key, active);
+      update.dirtyPolicies.add(key);
+    }
+    active.subjects.add(podKey);
+    this.#pods.get(podKey)?.policies.add(key);
+    update.dirtyPods.add(podKey);
+  }
+
+  /** A local pod came, changed or went: find its policies anew. */
+  #refreshPod(key: string, update: UpdateInProgress): void {
+    const record = this.#cluster.pod(key);
+    const member = record !== undefined && this.#cluster.isLocal(record.pod) ? record.member : undefined;
+    const known = this.#pods.get(key);
+    for (const address of known?.member.addresses ?? []) this.#addressCount[familyOf(address)]--;
+    for (const address of member?.addresses ?? []) this.#addressCount[familyOf(address)]++;
+    update.dirtyPods.add(key);
+    if (record === undefined || member === undefined) {
+      for (const policy of known?.policies ?? []) this.#unselect(policy, key, update);
+      if (known !== undefined) update.oldChains(key, known.chains, known.member.addresses);
+      this.#pods.delete(key);
+      return;
+    }
+    const selecting = new Map(this.#cluster.policiesSelecting(record));
+    for (const policy of known?.policies ?? []) if (!selecting.has(policy)) this.#unselect(policy, key, update);
+    if (known !== undefined) update.oldChains(key, known.chains, known.member.addresses);
+    this.#pods.set(key, { member, policies: new Set(selecting.keys()), chains: known?.chains ?? [] });
+    for (const [policyKey, policy] of selecting) this.#select(policyKey, policy, key, update);
+  }
+
+  #unselect(key: string, podKey: string, update: UpdateInProgress): void {
+    const active = this.#policies.get(key);
+    if (active === undefined) return;
+    active.subjects.delete(podKey);
+    if (active.subjects.size === 0) update.dirtyPolicies.add(key);
+  }
+
+  // --- policies: chains and sets
+
+  #recompile(key: string, update: UpdateInProgress): void {
+    const active = this.#policies.get(key);
+    if (active === undefined) return;
+    const before = active.compiled;
+    const families = this.#families();
+    const isActive = active.subjects.size > 0;
+    active.compiled = isActive
+      ? DIRECTIONS.filter((direction) => active.policy[direction] !== undefined).map((direction) =>
+          compilePolicy(active.policy, direction, families),
+        )
+      : [];
+    if (!isActive) this.#policies.delete(key);
+    for (const { chain, sets } of active.compiled) {
+      for (const description of sets.values()) this.#acquireSet(description, update);
+      this.#setChain(chain, update);
+    }
+    const names = new Set(active.compiled.map(({ chain }) => chain.name));
+    for (const { chain, sets } of before) {
+      for (const name of sets.keys()) this.#releaseSet(name, update);
+      if (!names.has(chain.name)) this.#removeChain(chain.name, update);
+    }
+    for (const subject of active.subjects) {
+      // The jumps of its pods change only where a direction came or went.
+      if (before.length !== active.compiled.length || before.some(({ chain }) => !names.has(chain.name))) update.dirtyPods.add(subject);
+      update.affectedPods.add(subject);
+    }
+  }
+
+  #acquireSet(description: SetDescription, update: UpdateInProgress): void {
+    let set = this.#sets.get(description.name);
+    if (set === undefined) {
+      const group = 'group' in description ? this.#cluster.acquireGroup(description.group) : undefined;
+      set = new SetState(description, group);
+      this.#sets.set(description.name, set);
+      update.addedSets.set(description.name, set);
+      if (group !== undefined) {
+        const sets = this.#setsByGroup.get(group);
+        if (sets === undefined) this.#setsByGroup.set(group, new Set([set]));
+        else sets.add(set);
+      }
+    }
+    set.references++;
+  }
+
+  #releaseSet(name: ObjectName, update: UpdateInProgress): void {
+    const set = this.#sets.get(name);
+    if (set !== undefined && --set.references === 0) update.unusedSets.add(name);
+  }
+
+  /** At the end of the update, because what one policy no longer names another may name now. */
+  #dropUnusedSets(update: UpdateInProgress): void {
+    for (const name of update.unusedSets) {
+      const set = this.#sets.get(name);
+      if (set === undefined || set.references > 0) continue;
+      this.#sets.delete(name);
+      if (!update.addedSets.delete(name)) update.removedSets.push(set.description);
+      if (set.group === undefined) continue;
+      const sets = this.#setsByGroup.get(set.group);
+      sets?.delete(set);
+      if (sets?.size === 0) this.#setsByGroup.delete(set.group);
+      this.#cluster.releaseGroup(set.group);
+    }
+  }
+
+  #followGroup(group: Group, members: ReadonlyMap<PodRecord, Change<Member>>, update: UpdateInProgress): void {
+    for (const set of this.#setsByGroup.get(group) ?? []) {
+      if (update.addedSets.has(set.description.name)) continue;
+      const add = new Map<Address | string, SetElement>();
+      const remove = new Map<Address | string, SetElement>();
+      for (const { before, after } of members.values()) {
+        for (const element of before === undefined ? [] : elementsOf(set.description, before)) remove.set(elementKey(element), element);
+        for (const element of after === undefined ? [] : elementsOf(set.description, after)) add.set(elementKey(element), element);
+      }
+      // What one member lost and another (or the same) has now stays where it is.
+      for (const key of add.keys()) if (remove.delete(key)) add.delete(key);
+      if (add.size + remove.size > 0) update.elements.set(set.description.name, { add: [...add.values()], remove: [...remove.values()] });
+    }
+  }
+
+  // --- pods: chains and verdicts
+
+  #rebuildPodChains(key: string, update: UpdateInProgress): void {
+    const pod = this.#pods.get(key);
+    const before = pod?.chains ?? [];
+    if (pod !== undefined) {
+      update.oldChains(key, before, pod.member.addresses);
+      pod.chains = DIRECTIONS.flatMap((direction) => this.#podChain(pod, direction) ?? []);
+      for (const chain of pod.chains) this.#setChain(chain, update);
+    }
+    const old = update.chainsBefore.get(key);
+    for (const chain of old?.chains ?? []) {
+      if (pod === undefined || !pod.chains.some(({ name }) => name === chain.name)) this.#removeChain(chain.name, update);
+      for (const address of old?.addresses ?? []) {
+        update.verdictBefore(chain.direction, address, chain.name);
+        if (this.#verdicts[chain.direction].get(address) === chain.name) this.#verdicts[chain.direction].delete(address);
+      }
+    }
+    for (const chain of pod?.chains ?? []) {
+      for (const address of pod?.member.addresses ?? []) {
+        update.verdictBefore(chain.direction, address, this.#verdicts[chain.direction].get(address));
+        this.#verdicts[chain.direction].set(address, chain.name);
+      }
+    }
+  }
+
+  #podChain({ member, policies }: LocalPod, direction: Direction): DesiredChain | undefined {
+    const { namespace, name } = member.pod;
+    const isolating: string[] = [];
+    for (const key of policies) {
+      const policy = this.#policies.get(key)?.policy;
+      if (policy?.[direction] !== undefined) isolating.push(policyChainName(policy.namespace, policy.name, direction));
+    }
+    if (isolating.length === 0) return undefined;
+    const rules: ChainRule[] = member.addresses.map((address) => ({ kind: 'self', address }));
+    for (const chain of isolating.sort()) rules.push({ kind: 'jump', chain });
+    return {
+      name: podChainName(direction, namespace, name),
+      direction,
+      kind: 'pod',
+      rules,
+      comment: `pod ${namespace}/${name}, ${direction}`,
+    };
+  }
+
+  #setChain(chain: DesiredChain, update: UpdateInProgress): void {
+    update.chainBefore(chain.name, this.#chains.get(chain.name));
+    this.#chains.set(chain.name, chain);
+  }
+
+  #removeChain(name: ObjectName, update: UpdateInProgress): void {
+    update.chainBefore(name, this.#chains.get(name));
+    this.#chains.delete(name);
+  }
+
+  /** Local pods whose flows may be judged differently now. */
+  #affectedPods(update: UpdateInProgress): ReadonlySet<string> {
+    const affected = new Set([...update.affectedPods, ...update.dirtyPods]);
+    if (update.elements.size === 0) return affected;
+    for (const { subjects, compiled } of this.#policies.values()) {
+      if (compiled.some(({ sets }) => [...sets.keys()].some((name) => update.elements.has(name))))
+        for (const subject of subjects) affected.add(subject);
+    }
+    return affected;
+  }
+}
+
+export interface RulesetUpdate {
+  readonly changes: RulesetChanges;
+  /** Keys of the local pods whose flows may be judged differently now, those that are gone included. */
+  readonly pods: ReadonlySet<string>;
+}
+
+/** What one update has found so far. */
+class UpdateInProgress {
+  readonly dirtyPolicies = new Set<string>();
+  readonly dirtyPods = new Set<string>();
+  readonly affectedPods = new Set<string>();
+  readonly addedSets = new Map<ObjectName, DesiredSet>();
+  readonly unusedSets = new Set<ObjectName>();
+  readonly removedSets: SetDescription[] = [];
+  readonly elements = new Map<ObjectName, ElementChanges>();
+  /** Of each pod that was rebuilt: what it had at the start of the update. */
+  readonly chainsBefore = new Map<string, { readonly chains: readonly DesiredChain[]; readonly addresses: readonly Address[] }>();
+  readonly #chains = new Map<ObjectName, DesiredChain | undefined>();
+  readonly #verdicts = { ingress: new Map<Address, ObjectName | undefined>(), egress: new Map<Address, ObjectName | undefined>() };
+
+  oldChains(key: string, chains: readonly DesiredChain[], addresses: readonly Address[]): void {
+    if (!this.chainsBefore.has(key)) this.chainsBefore.set(key, { chains, addresses });
+  }
+
+  chainBefore(name: ObjectName, chain: DesiredChain | undefined): void {
+    if (!this.#chains.has(name)) this.#chains.set(name, chain);
+  }
+
+  verdictBefore(direction: Direction, address: Address, chain: ObjectName | undefined): void {
+    if (!this.#verdicts[direction].has(address)) this.#verdicts[direction].set(address, chain);
+  }
+
+  finish(
+    chains: ReadonlyMap<ObjectName, DesiredChain>,
+    sets: ReadonlyMap<ObjectName, DesiredSet>,
+    verdicts: Ruleset['verdicts'],
+  ): RulesetChanges {
+    const addedChains: DesiredChain[] = [];
+    const changedChains: DesiredChain[] = [];
+    const removedChains: DesiredChain[] = [];
+    for (const [name, before] of this.#chains) {
+      const after = chains.get(name);
+      if (after === undefined) {
+        if (before !== undefined) removedChains.push(before);
+      } else if (before === undefined) addedChains.push(after);
+      else if (!sameRules(before.rules, after.rules)) changedChains.push(after);
+    }
+    return {
+      addedSets: [...this.addedSets.values()].filter(({ description }) => sets.has(description.name)),
+      removedSets: this.removedSets,
+      elements: this.elements,
+      addedChains,
+      changedChains,
+      removedChains,
+      verdicts: {
+        ingress: verdictChanges(this.#verdicts.ingress, verdicts.ingress),
+        egress: verdictChanges(this.#verdicts.egress, verdicts.egress),
+      },
+    };
+  }
+}
+
+function verdictChanges(before: ReadonlyMap<Address, ObjectName | undefined>, now: ReadonlyMap<Address, ObjectName>): VerdictChanges {
+  const set = new Map<Address, ObjectName>();
+  const remove = new Map<Address, ObjectName>();
+  for (const [address, old] of before) {
+    const chain = now.get(address);
+    if (chain === old) continue;
+    if (old !== undefined) remove.set(address, old);
+    if (chain !== undefined) set.set(address, chain);
+  }
+  return { set, remove };
+}
+
+/** The same for rules that do the same and say the same of themselves. */
+export function ruleKey(rule: ChainRule): string {
+  switch (rule.kind) {
+    case 'self':
+      return `self ${rule.address}`;
+    case 'jump':
+      return `jump ${rule.chain}`;
+    case 'admit':
+      return JSON.stringify([rule.family, rule.peer, rule.protocol, rule.port, rule.named, rule.comment]);
+  }
+}
+
+function sameRules(a: readonly ChainRule[], b: readonly ChainRule[]): boolean {
+  return a.length === b.length && a.every((rule, index) => ruleKey(rule) === ruleKey(b[index] ?? rule));
+}
+
+function elementKey(element: SetElement): Address | string {
+  return typeof element === 'object' ? `${element.address} ${element.protocol} ${element.port}` : element;
+}
+
+/** What a member adds to a set. */
+export function elementsOf(description: SetDescription, { pod, addresses }: Member): readonly SetElement[] {
+  switch (description.kind) {
+    case 'pods':
+      return addresses.filter((address) => familyOf(address) === description.family);
+    case 'named-ports': {
+      const numbers = new Set<number>();
+      for (const { name, protocol, port } of pod.ports) {
+        if (name === description.port && protocol === description.protocol) numbers.add(port);
+      }
+      if (numbers.size === 0) return [];
+      return addresses
+        .filter((address) => familyOf(address) === description.family)
+        .flatMap((address) => [...numbers].map((port) => ({ address, protocol: description.protocol, port })));
+    }
+    case 'block':
+    case 'ports':
+      return [];
+  }
+}

@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { Cluster } from '../../../src/cluster/cluster.ts';
+import { type Address, familyOf, parseAddress } from '../../../src/policy/address.ts';
+import { evaluate } from '../../../src/policy/evaluate.ts';
+import { NodeRuleset } from '../../../src/ruleset/node-ruleset.ts';
+import { isEmpty } from '../../../src/ruleset/objects.ts';
+import { ClusterGenerator, OUTSIDE } from '../../random/cluster.ts';
+import { History } from '../../random/events.ts';
+import { Replica } from './replica.ts';
+
+const NODE = 'node-a';
+
+function address(text: string): Address {
+  const parsed = parseAddress(text);
+  assert.ok(parsed !== undefined);
+  return parsed;
+}
+
+describe('node ruleset', () => {
+  it('is the same by differences as from the start, and its changes lead from each state to the next', () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const history = new History(new ClusterGenerator(seed));
+      const cluster = new Cluster(NODE);
+      const ruleset = new NodeRuleset(cluster);
+      const replica = new Replica();
+      for (let step = 0; step < 30; step++) {
+        replica.apply(ruleset.update(cluster.apply(history.batch())).changes);
+        if (step % 5 !== 4) continue;
+        assert.deepEqual(replica, Replica.of(ruleset), `seed ${seed}, step ${step}: what the changes led to`);
+        const freshCluster = new Cluster(NODE);
+        const fresh = new NodeRuleset(freshCluster);
+        fresh.update(freshCluster.apply(history.state.values()));
+        assert.deepEqual(replica, Replica.of(fresh), `seed ${seed}, step ${step}: what a fresh start gives`);
+      }
+    }
+  });
+
+  it('admits exactly what the evaluator allows, judged by its rules alone', () => {
+    let refused = 0;
+    let admitted = 0;
+    for (let seed = 1000; seed < 1060; seed++) {
+      const history = new History(new ClusterGenerator(seed));
+      const cluster = new Cluster(NODE);
+      const ruleset = new NodeRuleset(cluster);
+      for (let step = 0; step < 25; step++) ruleset.update(cluster.apply(history.batch()));
+      const replica = Replica.of(ruleset);
+      const pods = [...history.state.values()].flatMap((event) =>
+        event.kind === 'Pod' && !event.object.hostNetwork ? event.object.addresses : [],
+      );
+      const addresses = [...new Set([...pods, ...OUTSIDE.map(address)])];
+      for (const source of addresses) {
+        for (const destination of addresses) {
+          if (familyOf(source) !== familyOf(destination)) continue;
+          for (const [protocol, port] of [
+            ['TCP', 80],
+            ['TCP', 81],
+            ['UDP', 80],
+            ['SCTP', 8080],
+            ['TCP', 8000],
+            ['ICMP', undefined],
+          ] as const) {
+            const question = port === undefined ? { source, destination, protocol } : { source, destination, protocol, port };
+            const verdict = evaluate(cluster, question);
+            for (const [direction, pod] of [
+              ['ingress', cluster.podAt(destination)],
+              ['egress', cluster.podAt(source)],
+            ] as const) {
+              if (pod === undefined || pod.node !== NODE) continue;
+              const where = `seed ${seed} ${direction} ${source} ${destination} ${protocol} ${port}`;
+              assert.equal(replica.admits(direction, question), verdict[direction].allowed, where);
+              if (verdict[direction].allowed) admitted++;
+              else refused++;
+            }
+          }
+        }
+      }
+    }
+    assert.ok(admitted > 1000 && refused > 1000, `${admitted} admitted and ${refused} refused are too few to tell`);
+  });
+
+  it('changes nothing where nothing that policy is made of changed', () => {
+    const history = new History(new ClusterGenerator(5));
+    const cluster = new Cluster(NODE);
+    const ruleset = new NodeRuleset(cluster);
+    for (let step = 0; step < 40; step++) ruleset.update(cluster.apply(history.batch()));
+    const again = [...history.state.values()].map((event) => ({ ...event, object: structuredClone(event.object) }) as typeof event);
+    assert.ok(isEmpty(ruleset.update(cluster.apply(again)).changes));
+  });
+});
