@@ -63,7 +63,7 @@ export interface Flow {
   /** Bits of {@link FLOW_STATUS}. */
   readonly status: number;
   readonly mark: number;
-  /** 16 bytes, label n is bit n % 8 of byte n / 8. Undefined: the entry has no room for labels, and can get none. */
+  /** 16 bytes, label n is bit n % 8 of byte n / 8. Undefined: none is set (whether there is room for one, only setting it tells). */
   readonly labels: Uint8Array | undefined;
   /** Seconds until it expires; undefined in events of the end of a flow. */
   readonly timeoutSeconds: number | undefined;
