@@ -1,0 +1,26 @@
+/** v1 Namespace, projected. Refused where its name or its labels cannot be read. */
+import type { Namespace } from '../policy/objects.ts';
+import type { Fields } from '../policy/problems.ts';
+import { readLabelEntries, readMetadata, readName } from './metadata.ts';
+import type { Report } from './report.ts';
+import type { Sharing } from './sharing.ts';
+
+/** Set by the API on every namespace (NamespaceDefaultLabelName), and not to be changed. */
+export const NAMESPACE_NAME_LABEL = 'kubernetes.io/metadata.name';
+
+export function projectNamespace(object: Fields, report: Report, sharing: Sharing): Namespace {
+  const metadata = readMetadata(object, report);
+  const name = readName(metadata, report);
+  const labels = readLabelEntries(metadata, report) ?? new Map<string, string>();
+  const said = labels.get(NAMESPACE_NAME_LABEL);
+  if (said !== undefined && said !== name && name !== '') {
+    report.leaveOut(
+      `metadata.labels[${NAMESPACE_NAME_LABEL}]`,
+      'LABEL_RESERVED',
+      `is ${JSON.stringify(said)}, and the API sets it to the namespace's name`,
+      `it counts as ${JSON.stringify(name)}`,
+    );
+  }
+  labels.set(NAMESPACE_NAME_LABEL, name);
+  return { name, labels: sharing.labels(labels) };
+}

@@ -1,0 +1,91 @@
+/**
+ * The manifest files below a directory, as they are at one moment: a listing with stat, and no content.
+ *
+ * Files are .yaml, .yml and .json in the directory and its sub-directories. Names that begin with a dot or `#`, or end in `~`, are
+ * editors' and tools' own (and the hidden half of a ConfigMap mount); symbolic links are followed. Synchronous, since a thousand
+ * files take some ten milliseconds, and asynchronous stat takes many times that.
+ */
+import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { systemErrorCode } from '../errors.ts';
+
+export interface TreeFile {
+  /** Below the root, with slashes. */
+  readonly path: string;
+  /** Differs where the file may have been written, replaced or pointed elsewhere. */
+  readonly signature: string;
+  /** Last change of the file (ctime), ms since the epoch: not settable by who writes it, unlike mtime. */
+  readonly changedAt: number;
+}
+
+export interface Unlisted {
+  /** Of a directory, below the root; `''` is the root. Or of a link that leads nowhere. */
+  readonly path: string;
+  readonly kind: 'directory' | 'file';
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface Tree {
+  readonly files: ReadonlyMap<string, TreeFile>;
+  /** What is there but cannot be looked at; what was known of it is not to be forgotten. */
+  readonly unlisted: readonly Unlisted[];
+}
+
+const MANIFEST_NAME = /^[^.#].*\.(?:ya?ml|json)$/iu;
+const PASSED_DIRECTORY = /^[.#]|~$/u;
+
+/**
+ * Lists the tree. `visit` is called with every directory before it is listed, links' target directories included: who watches
+ * from then on misses nothing.
+ */
+export function listTree(root: string, visit: (directory: string) => void = () => {}): Tree {
+  const files = new Map<string, TreeFile>();
+  const unlisted: Unlisted[] = [];
+  const give = (path: string, kind: Unlisted['kind'], error: unknown): void => {
+    const message = error instanceof Error ? error.message : String(error);
+    unlisted.push({ path, kind, code: systemErrorCode(error) ?? 'UNKNOWN', message });
+  };
+
+  /** `ancestors`: the real directories on the way here, so that a link upwards does not lead round in circles. */
+  const list = (path: string, ancestors: readonly string[]): void => {
+    const directory = join(root, path);
+    let entries;
+    let real: string;
+    try {
+      real = realpathSync(directory);
+      if (ancestors.includes(real)) return;
+      visit(directory);
+      entries = readdirSync(directory, { withFileTypes: true });
+    } catch (error) {
+      // A sub-directory that has gone since its parent was listed took its files with it; the root was promised to be there.
+      if (path === '' || !isGone(directory, error)) give(path, 'directory', error);
+      return;
+    }
+    for (const entry of entries) {
+      const below = path === '' ? entry.name : `${path}/${entry.name}`;
+      const isLink = entry.isSymbolicLink();
+      const isManifest = MANIFEST_NAME.test(entry.name);
+      if (PASSED_DIRECTORY.test(entry.name) || (!isManifest && !isLink && !entry.isDirectory())) continue;
+      const absolute = join(root, below);
+      try {
+        const stat = statSync(absolute, { bigint: true });
+        if (stat.isDirectory()) list(below, [...ancestors, real]);
+        else if (isManifest && stat.isFile()) {
+          if (isLink) visit(dirname(realpathSync(absolute)));
+          const signature = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
+          files.set(below, { path: below, signature, changedAt: Number(stat.ctimeNs / 1_000_000n) });
+        }
+      } catch (error) {
+        if (isManifest && !isGone(absolute, error)) give(below, 'file', error);
+      }
+    }
+  };
+  list('', []);
+  return { files, unlisted };
+}
+
+/** Nothing is there any more, not even a link that leads nowhere. */
+function isGone(path: string, error: unknown): boolean {
+  return systemErrorCode(error) === 'ENOENT' && lstatSync(path, { throwIfNoEntry: false }) === undefined;
+}

@@ -1,0 +1,154 @@
+/**
+ * What one manifest file says: the text in, the objects it holds and everything wrong with them out. Pure; what the file said
+ * before, and what other files say of the same objects, is {@link ManifestSet}'s concern.
+ */
+import { type ClusterObject, isObjectKind, KINDS, type ObjectKind, project } from '../kubernetes/projections.ts';
+import { found, noString, severityOf } from '../kubernetes/report.ts';
+import type { Sharing } from '../kubernetes/sharing.ts';
+import { type Fields, isAbsent, isFields, quote, typeName } from '../policy/problems.ts';
+import { type ManifestDocument, readDocuments } from './documents.ts';
+import { joinPaths } from './field-path.ts';
+import type { SourceProblem } from './source.ts';
+
+/** An object, and where the file says it. */
+export interface Statement {
+  readonly id: string;
+  readonly object: ClusterObject;
+  readonly origin: string;
+  readonly line: number;
+}
+
+/** Something that could not be read, so that its last good state has to do. `id` is absent where nobody can tell which object it was. */
+export interface Refusal {
+  readonly id?: string;
+  readonly problems: readonly SourceProblem[];
+}
+
+/** An object of a kind that is not read. */
+export interface PassedOver {
+  /** `Deployment (apps/v1)`. */
+  readonly what: string;
+  /** It has the name of a kind that is read, and may have been meant to count. */
+  readonly alike: boolean;
+  readonly origin: string;
+  readonly line: number;
+}
+
+export interface Manifest {
+  readonly statements: readonly Statement[];
+  readonly refusals: readonly Refusal[];
+  readonly passedOver: readonly PassedOver[];
+  /** With objects that are in force, in the order of the text. */
+  readonly problems: readonly SourceProblem[];
+}
+
+/** Unique among objects of all kinds: `Pod shop/web-0`. */
+export function idOf(kind: ObjectKind, key: string): string {
+  return `${kind} ${key}`;
+}
+
+/** Reads the text of the file at `path`; documents that cannot be read leave the others untouched. */
+export function readManifest(path: string, text: string, sharing: Sharing): Manifest {
+  const reader = new ManifestReader(sharing);
+  const documents = readDocuments(text);
+  for (const document of documents) {
+    reader.read(document, documents.length > 1 ? `${path}#${document.number}` : path);
+  }
+  return reader;
+}
+
+/** What an item of a typed list may leave out. */
+interface Inherited {
+  readonly kind: string;
+  readonly apiVersion: unknown;
+}
+
+class ManifestReader implements Manifest {
+  readonly statements: Statement[] = [];
+  readonly refusals: Refusal[] = [];
+  readonly passedOver: PassedOver[] = [];
+  readonly problems: SourceProblem[] = [];
+  readonly #sharing: Sharing;
+
+  constructor(sharing: Sharing) {
+    this.#sharing = sharing;
+  }
+
+  read(document: ManifestDocument, origin: string): void {
+    if (document.errors.length > 0) {
+      const problems = document.errors.map(
+        ({ line, message }): SourceProblem => ({ severity: 'error', origin, line, path: '', code: 'SYNTAX_INVALID', message }),
+      );
+      this.refusals.push({ problems });
+    } else if (document.value !== null) {
+      this.#readObject(document.value, '', document, origin, undefined);
+    }
+  }
+
+  /** `at` is where in the document the object stands: `''`, or `items[3]` of a list. */
+  #readObject(value: unknown, at: string, document: ManifestDocument, origin: string, inherited: Inherited | undefined): void {
+    const refuse = (path: string, code: string, message: string): void => {
+      const where = joinPaths(at, path);
+      this.refusals.push({ problems: [{ severity: 'error', origin, line: document.line(where), path: where, code, message }] });
+    };
+    if (!isFields(value)) {
+      refuse('', 'TYPE_INVALID', `expected an object with apiVersion, kind and metadata, not ${typeName(value)}`);
+      return;
+    }
+    const kind = value['kind'] ?? inherited?.kind;
+    const apiVersion = value['apiVersion'] ?? inherited?.apiVersion;
+    if (typeof kind !== 'string' || kind === '') {
+      refuse('kind', 'KIND_MISSING', isAbsent(kind) || kind === '' ? 'the object has no kind' : noString(kind));
+    } else if (kind.endsWith('List') && 'items' in value) {
+      const items = value['items'];
+      if (isAbsent(items)) return;
+      if (!Array.isArray(items)) {
+        refuse('items', 'TYPE_INVALID', `expected a list, not ${found(items)}`);
+        return;
+      }
+      const of = kind === 'List' ? undefined : { kind: kind.slice(0, -'List'.length), apiVersion };
+      for (const [i, item] of items.entries()) this.#readObject(item, joinPaths(at, `items[${i}]`), document, origin, of);
+    } else if (isObjectKind(kind) && !isOfAnotherGroup(apiVersion, KINDS[kind].apiVersion)) {
+      this.#readKnown(kind, value, apiVersion, at, document, origin);
+    } else {
+      const what = typeof apiVersion === 'string' ? `${kind} (${apiVersion})` : kind;
+      this.passedOver.push({ what, alike: isObjectKind(kind), origin, line: document.line(at) });
+    }
+  }
+
+  #readKnown(kind: ObjectKind, value: Fields, apiVersion: unknown, at: string, document: ManifestDocument, origin: string): void {
+    const { object, key, problems } = project(kind, value, this.#sharing);
+    const name = key === undefined ? {} : { object: idOf(kind, key) };
+    const placed = problems.map((problem): SourceProblem => {
+      const path = joinPaths(at, problem.path);
+      return { ...problem, ...name, severity: severityOf(problem), origin, path, line: document.line(path) };
+    });
+    const expected = KINDS[kind].apiVersion;
+    if (apiVersion !== expected) {
+      const path = joinPaths(at, 'apiVersion');
+      const fault = isAbsent(apiVersion) ? 'there is no apiVersion' : `apiVersion is ${quote(apiVersion)}`;
+      const message = `${fault}; the object is read as ${expected}, which is what to write`;
+      placed.unshift({ ...name, severity: 'error', origin, path, line: document.line(path), code: 'API_VERSION_UNKNOWN', message });
+    }
+    if (object !== undefined && key !== undefined) {
+      const projected = { kind, key, object } as ClusterObject; // kind and object come from one call of project
+      this.statements.push({ id: idOf(kind, key), object: projected, origin, line: document.line(at) });
+      this.problems.push(...placed);
+    } else {
+      this.refusals.push(key === undefined ? { problems: placed } : { id: idOf(kind, key), problems: placed });
+    }
+  }
+}
+
+/**
+ * `crd.projectcalico.org/v1` NetworkPolicy is another kind of thing, and so is `extensions/v1beta1`, which the API no longer
+ * serves. Another version of the right group, or none at all, is a slip, and taking the object out of force for it would fail open.
+ */
+function isOfAnotherGroup(apiVersion: unknown, expected: string): boolean {
+  return typeof apiVersion === 'string' && groupOf(apiVersion) !== groupOf(expected);
+}
+
+function groupOf(apiVersion: string): string {
+  const slash = apiVersion.indexOf('/');
+  return slash < 0 ? '' : apiVersion.slice(0, slash);
+}
