@@ -1,12 +1,10 @@
 /** v1 Namespace, projected. Refused where its name or its labels cannot be read. */
 import type { Namespace } from '../policy/objects.ts';
 import type { Fields } from '../policy/problems.ts';
+import { NAMESPACE_NAME_LABEL } from '../policy/world.ts';
 import { readLabelEntries, readMetadata, readName } from './metadata.ts';
 import type { Report } from './report.ts';
 import type { Sharing } from './sharing.ts';
-
-/** Set by the API on every namespace (NamespaceDefaultLabelName), and not to be changed. */
-export const NAMESPACE_NAME_LABEL = 'kubernetes.io/metadata.name';
 
 export function projectNamespace(object: Fields, report: Report, sharing: Sharing): Namespace {
   const metadata = readMetadata(object, report);
