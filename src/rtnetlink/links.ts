@@ -8,7 +8,7 @@ import {
   listen,
   MalformedError,
   type Message,
-  NetlinkError,
+  type NetlinkError,
   type NetlinkSocket,
   NLM_F_DUMP,
   type Poller,

@@ -27,7 +27,7 @@ export interface RulesetGeneration {
   readonly event: 'generation';
   /** The number of the generation, as NFNL_BATCH_GENID wants it. */
   readonly id: number;
-  /** The process that committed. */
+  /** The process that committed, as numbered in the kernel's first PID namespace: not the number a container knows it by. */
   readonly pid: number;
   /** Its name, at most 15 bytes. */
   readonly processName: string;
