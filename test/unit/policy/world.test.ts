@@ -1,0 +1,73 @@
+/** The naive world: order, duplicates, and that policy code depends on nothing of ours outside its folder. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { localAddresses, newerClaim, worldOf } from '../../../src/policy/world.ts';
+import { address, labels, MODEL, node, namespace, only, pod, policy, prefix } from './model.ts';
+
+describe('worldOf', () => {
+  it('gives isolating policies by name, in code units, whatever order they come in', () => {
+    const [a, b, z] = [policy({}, 'a'), policy({ podSelector: only('a') }, 'b'), policy({}, 'Z')];
+    const other = policy({}, 'a', 'y');
+    const subject = MODEL.pods[0] ?? assert.fail();
+    for (const policies of [
+      [a, b, z, other],
+      [other, z, b, a],
+    ]) {
+      assert.deepEqual(worldOf({ ...MODEL, policies }).isolating(subject, 'ingress'), [z, a, b]);
+      assert.deepEqual(worldOf({ ...MODEL, policies }).isolating(subject, 'egress'), []);
+    }
+  });
+
+  it('takes the last of several objects of one name', () => {
+    const world = worldOf({
+      pods: [pod('x/a'), pod('x/a', { addresses: [address('10.244.1.77')] })],
+      namespaces: [namespace('x', { team: 'old' }), namespace('x', { team: 'new' })],
+      nodes: [node(1), { ...node(1), addresses: [address('192.0.2.77')], podCIDRs: [] }],
+      policies: [policy({}), policy({ policyTypes: ['Egress'] })],
+    });
+    assert.equal(world.podAt(address('10.244.1.10')), undefined);
+    assert.equal(world.podAt(address('10.244.1.77'))?.name, 'a');
+    assert.equal(world.namespaceLabels('x').get('team'), 'new');
+    assert.equal(world.nodeAt(address('192.0.2.1')), undefined);
+    assert.equal(world.nodeAt(address('192.0.2.77'))?.name, 'n1');
+    assert.equal(world.isolating(pod('x/a'), 'ingress').length, 0);
+    assert.equal(world.isolating(pod('x/a'), 'egress').length, 1);
+  });
+
+  it('knows nothing of an empty cluster, and says so', () => {
+    const world = worldOf({});
+    assert.equal(world.podAt(address('10.244.1.10')), undefined);
+    assert.equal(world.nodeAt(address('192.0.2.1')), undefined);
+    assert.deepEqual(world.namespaceLabels('x'), labels({ 'kubernetes.io/metadata.name': 'x' }));
+    assert.deepEqual(world.isolating(pod('x/a'), 'ingress'), []);
+  });
+
+  it('gives a node no address beyond a podCIDR of one, and the ends of the families', () => {
+    const odd = { name: 'n', addresses: [], podCIDRs: ['255.255.255.255/32', '255.255.255.254/31', '::/127'].map(prefix) };
+    assert.deepEqual(localAddresses(odd), ['255.255.255.255', '255.255.255.254', '255.255.255.255', '::', '::1'].map(address));
+  });
+
+  it('sorts claims in one order, whichever way round they are compared', () => {
+    const claims = [
+      pod('x/a', { createdAt: 2, uid: '1' }),
+      pod('x/b', { createdAt: 2, uid: '2' }),
+      pod('x/c', { createdAt: 1, uid: '0' }),
+      pod('x/d', { createdAt: 9, terminal: true }),
+      pod('x/e', { createdAt: 8, hostNetwork: true }),
+    ];
+    assert.deepEqual(claims.toReversed().toSorted(newerClaim), claims);
+    for (const a of claims) for (const b of claims) assert.equal(Math.sign(newerClaim(a, b)), -Math.sign(newerClaim(b, a)) + 0);
+  });
+});
+
+describe('src/policy', () => {
+  it('imports nothing outside of itself, and so does no I/O', () => {
+    const folder = new URL('../../../src/policy/', import.meta.url);
+    const files = readdirSync(folder).filter((file) => file.endsWith('.ts'));
+    assert.ok(files.includes('evaluate.ts'));
+    for (const file of files) {
+      const imported = [...readFileSync(new URL(file, folder), 'utf8').matchAll(/from '([^']*)'|import\(|import '([^']*)'/g)];
+      for (const [statement, module] of imported) assert.match(module ?? '', /^\.\/[a-z]+\.ts$/, `${file}: ${statement}`);
+    }
+  });
+});
