@@ -54,7 +54,7 @@ ${translate.join('\n')}
     jump services
   }
   chain output {
-    type nat hook output priority dstnat; policy accept;
+    type nat hook output priority -100; policy accept;
     jump services
   }
   chain postrouting {

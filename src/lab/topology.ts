@@ -261,6 +261,11 @@ export function nodeCommands(node: LabNode, nodes: readonly LabNode[], outside: 
     'link set eth0 up',
     ...node.addresses.map((each) => `addr add ${host(each)} dev eth0${nodad(each)}`),
     ...onLink(node.addresses, [...peers.flatMap((peer) => peer.addresses), ...[...outside.values()].flat()]),
+    // Where a node sends what it has no route for, a Service address before its translation among it.
+    ...[...outside.values()]
+      .flat()
+      .filter((each, index, all) => all.findIndex((other) => familyOf(other) === familyOf(each)) === index)
+      .map((each) => `route add default via ${formatAddress(each)} dev eth0 onlink`),
     // A fixed address: a bridge otherwise takes its lowest port's, and pods would lose their gateway when one comes or goes.
     `link add cni0 address 0a:58:00:00:${hex(node.index >> 8)}:${hex(node.index & 0xff)} mtu ${POD_MTU} type bridge`,
     'link set cni0 up',

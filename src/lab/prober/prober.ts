@@ -85,8 +85,8 @@ export class Prober {
   async #end(): Promise<void> {
     this.#worker.ref();
     const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
-    await this.#ask('close', undefined);
-    await exited;
+    // The thread may be gone before its answer is read.
+    await Promise.all([exited, this.#ask('close', undefined).catch(() => undefined)]);
     this.#port.close();
     libc().close(this.#wakeRead);
     libc().close(this.#wakeWrite);

@@ -81,10 +81,10 @@ function handle(request: Request): void {
       streams.stop(means, request.input.stream, (counts) => reply(id, counts));
       return;
     case 'close':
+      state = 'closing';
       streams.closeAll();
       flows.closeAll(means);
       servers.close();
-      state = 'closing';
       reply(id, undefined);
   }
 }
