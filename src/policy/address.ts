@@ -119,8 +119,9 @@ export function prefixRange({ address, length }: Prefix): Range {
 }
 
 /** Whether the whole block is IPv4 written as IPv6 (`::ffff:0:0/96`, RFC 4291 section 2.5.5.2): no packet carries such an address. */
-export function isIPv4Mapped({ address, length }: Prefix): boolean {
-  return typeof address === 'bigint' && length >= 96 && address >> 32n === MAPPED;
+export function isIPv4Mapped({ address }: Prefix): boolean {
+  // A block of less than 96 bits has host bits, which are zero, where these are ones.
+  return typeof address === 'bigint' && address >> 32n === MAPPED;
 }
 
 /** In network byte order: 4 bytes or 16. */

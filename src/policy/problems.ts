@@ -1,6 +1,6 @@
 /**
- * What can be wrong with a NetworkPolicy: one stable code each, and how bad it is. Shared by selectors and policies; the field
- * path and the words come from whoever found it.
+ * What can be wrong with a NetworkPolicy, one stable code each and how bad it is; and the small vocabulary with which untrusted
+ * data is looked at, and written about. Field path and words of a problem come from whoever found it.
  */
 import type { Problem } from './objects.ts';
 

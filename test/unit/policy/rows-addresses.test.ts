@@ -68,7 +68,9 @@ describe('addresses', () => {
 
   it('row 28: an address in the podCIDR that a pod has is that pod’s, though it be the second', () => {
     const odd = pod('x/odd', { addresses: [address('10.244.1.1')] });
-    assert.ok(!allows(worldOf({ ...MODEL, pods: podsWith(odd), policies: [DENY] }), '10.244.1.1', 'x/a'));
+    const deny = policy({ podSelector: only('a'), policyTypes: ['Ingress'] });
+    assert.equal(ask(worldOf({ ...MODEL, policies: [deny] }), '10.244.1.1', 'x/a').ingress.reason, 'own-node');
+    assert.equal(ask(worldOf({ ...MODEL, pods: podsWith(odd), policies: [deny] }), '10.244.1.1', 'x/a').ingress.reason, 'refused');
   });
 
   it('row 28: a pod without a node has none of its own', () => {

@@ -84,6 +84,11 @@ describe('readSelector', () => {
       { matchExpressions: [{ key: 'a', operator: 'NotIn', values: ['b', true] }] },
       [['at.matchExpressions[0].values[1]', 'LABEL_VALUE_INVALID']],
     ],
+    [
+      'one value that is no label’s, without asking for more',
+      { matchExpressions: [{ key: 'a', operator: 'In', values: [true] }] },
+      [['at.matchExpressions[0].values[0]', 'LABEL_VALUE_INVALID']],
+    ],
     ['a missing key', { matchExpressions: [{ operator: 'Exists' }] }, [['at.matchExpressions[0].key', 'LABEL_KEY_INVALID']]],
     [
       'an expression with a field too many',
