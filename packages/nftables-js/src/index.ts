@@ -4,6 +4,12 @@ export * from './netlink/errors.ts';
 export * from './netlink/socket.ts';
 export type * from './types.ts';
 
+// nf_tables.
+export { canonicalRule, sameDefinition } from './compare.ts';
+export { NftConnection, type ObjectReference, type SetReference, type TableReference } from './connection.ts';
+export { rangeElements } from './nftables/element.ts';
+export { describeOperation, TransactionError, type TransactionOptions } from './transaction.ts';
+
 // What listens, and conntrack.
 export { Conntrack, type FlowOutcome } from './conntrack/conntrack.ts';
 export type { FlowChange, FlowKey, MaskedLabels, MaskedMark } from './conntrack/change.ts';

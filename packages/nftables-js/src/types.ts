@@ -31,8 +31,8 @@ export interface BaseChain {
   readonly hook: Hook;
   readonly priority: number;
   readonly policy: 'accept' | 'drop';
-  /** Only of the hooks `ingress` and `egress`. */
-  readonly device?: string;
+  /** Only of the hooks `ingress` and `egress`. Several need Linux 5.5. */
+  readonly devices?: readonly string[];
 }
 
 export interface Chain {
@@ -53,9 +53,8 @@ export type Verdict =
   | { readonly verdict: 'jump' | 'goto'; readonly chain: string };
 
 /**
- * A register by its 4-byte number, 0–15 (NFT_REG32_00 + n). A value of 16 bytes occupies four of them;
- * concatenations put each part into the next free one. Encoded so that kernels see NFT_REG32_*;
- * when read, the kernel's NFT_REG_1…4 are numbers 0, 4, 8, 12.
+ * A register by its 4-byte number, 0–15 (NFT_REG32_00 + n; NFT_REG_1…4 are 0, 4, 8 and 12). A value of 16 bytes occupies four of
+ * them; concatenations put each part into the next free one.
  */
 export type Register = number;
 
@@ -179,21 +178,48 @@ export interface Rule {
   readonly handle?: bigint;
 }
 
-/** Types of set keys, map data and concatenations in the words of `nft`: `ipv4_addr`, or `ipv4_addr . inet_proto . inet_service`. */
+/**
+ * Types of set keys, map data and the parts of concatenations, in the words of `nft`. Types that this version does not know are
+ * called by their number.
+ */
 export type DataType =
   | 'ipv4_addr'
   | 'ipv6_addr'
   | 'ether_addr'
+  | 'ether_type'
+  | 'arp_op'
   | 'inet_proto'
   | 'inet_service'
+  | 'icmp_type'
+  | 'icmp_code'
+  | 'icmpv6_type'
+  | 'icmpv6_code'
+  | 'tcp_flag'
+  | 'dscp'
   | 'mark'
   | 'ifname'
-  | 'ifindex'
+  | 'iface_index'
+  | 'iface_type'
+  | 'devgroup'
   | 'nf_proto'
+  | 'pkt_type'
+  | 'ct_state'
+  | 'ct_dir'
+  | 'ct_status'
+  | 'fib_addrtype'
+  | 'realm'
+  | 'classid'
+  | 'uid'
+  | 'gid'
+  /** Only as map data. */
   | 'verdict'
-  | 'integer';
+  /** These two have no length of their own. */
+  | 'integer'
+  | 'string'
+  | `type-${number}`;
 
-export type SetFlag = 'constant' | 'interval' | 'timeout' | 'dynamic';
+/** `anonymous` sets belong to the rule that names them, and go with it. */
+export type SetFlag = 'anonymous' | 'constant' | 'interval' | 'timeout' | 'dynamic';
 
 export interface SetDefinition {
   readonly family: Family;
@@ -202,11 +228,17 @@ export interface SetDefinition {
   readonly name: string;
   /** One type, or the parts of a concatenation. Each part is padded to 4 bytes in keys. */
   readonly key: readonly DataType[];
+  /** Length of a key, where its types do not say it. */
+  readonly keyBytes?: number;
   /** Present: a map; `['verdict']` a verdict map. */
   readonly data?: readonly DataType[];
+  /** Length of the data, where its types do not say it. */
+  readonly dataBytes?: number;
   readonly flags: readonly SetFlag[];
   /** Default timeout of elements, in ms. */
   readonly timeoutMs?: bigint;
+  /** Only a note for `nft`, in sets with the flag `interval`: that it unites ranges that overlap or touch when it adds them. */
+  readonly autoMerge?: boolean;
   /** Greatest number of elements. */
   readonly size?: number;
   readonly comment?: string;
@@ -216,7 +248,8 @@ export interface SetDefinition {
 
 /**
  * An element. In interval sets of one field, `key` opens a range and an element with `intervalEnd: true` closes it (exclusive);
- * in concatenations with ranges `keyEnd` is the last key of the range (inclusive).
+ * in concatenations with ranges `keyEnd` is the last key of the range (inclusive). An empty key is the catch-all element `*`
+ * (Linux 5.13).
  */
 export interface Element {
   readonly key: Uint8Array;

@@ -2,7 +2,7 @@
  * Netlink messages and attributes (RFC 3549; linux/netlink.h). Headers are in host order, which is little-endian on every
  * architecture this package supports; nfnetlink's own integers are in network order.
  */
-import { MalformedError } from './errors.ts';
+import { MalformedError, NetlinkError } from './errors.ts';
 
 const NLA_F_NESTED = 0x8000;
 const NLA_TYPE_MASK = 0x3fff;
@@ -62,6 +62,11 @@ export class MessageWriter {
     this.#pad();
   }
 
+  /** Adds flags to a message, ended or not. */
+  addFlags(start: number, flags: number): void {
+    this.#view.setUint16(start + 6, this.#view.getUint16(start + 6, true) | flags, true);
+  }
+
   #pad(): void {
     const rest = aligned(this.#length) - this.#length;
     if (rest > 0) {
@@ -103,13 +108,22 @@ export class MessageWriter {
   }
 
   data(type: number, data: Uint8Array): void {
-    const at = this.#header(type, data.length);
-    this.#bytes.set(data, at);
-    this.#bytes.fill(0, at + data.length, at + aligned(data.length));
+    const { length } = data;
+    if (length > 0xffff - 4) throw new RangeError(`an attribute of ${length} bytes does not fit into 65535`);
+    const at = this.#header(type, length);
+    const end = at + aligned(length);
+    if (length > 16) {
+      this.#bytes.set(data, at);
+      this.#bytes.fill(0, at + length, end);
+      return;
+    }
+    // Addresses and ports: for so few bytes a loop is several times faster than a native copy. Behind the data it writes zeros.
+    for (let offset = 0; at + offset < end; offset++) this.#bytes[at + offset] = offset < length ? (data[offset] ?? 0) : 0;
   }
 
-  /** A string with its terminating zero. */
+  /** A string with its terminating zero. @throws NetlinkError ERR_INVALID where it holds a zero itself */
   string(type: number, text: string): void {
+    if (text.includes('\0')) throw new NetlinkError('ERR_INVALID', `a string with a zero byte: ${JSON.stringify(text)}`);
     const bytes = encoder.encode(text);
     const at = this.#header(type, bytes.length + 1);
     this.#bytes.set(bytes, at);

@@ -3,7 +3,7 @@ import { errnoName } from './libc.ts';
 /** Every error of this package is one of these; `code` is stable. */
 export class NetlinkError extends Error {
   override readonly name: string = 'NetlinkError';
-  /** `EPERM`, `ENOENT`, … where the kernel refused; `ERR_MALFORMED`, `ERR_CLOSED` where this package did. */
+  /** `EPERM`, `ENOENT`, … where the kernel refused; `ERR_MALFORMED`, `ERR_INVALID`, `ERR_CLOSED`, … where this package did. */
   readonly code: string;
 
   constructor(code: string, message: string, options?: ErrorOptions) {

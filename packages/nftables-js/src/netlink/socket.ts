@@ -3,6 +3,8 @@
  * dump within the call that reads the last, so requests and answers are plain synchronous functions: nothing waits, and a small
  * commit costs microseconds. Only multicast sockets have to be waited for; that is what `poller.ts` is for.
  */
+import { write } from 'node:fs';
+import { promisify } from 'node:util';
 import { type Message, MessageWriter, readAttributes, readMessages } from './attributes.ts';
 import { KernelError, MalformedError, NetlinkError, OverrunError } from './errors.ts';
 import { libc } from './libc.ts';
@@ -22,6 +24,7 @@ const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
 const EAGAIN = 11;
 const EINTR = 4;
+const EIO = 5;
 const ENOBUFS = 105;
 
 /** linux/netlink.h */
@@ -42,6 +45,8 @@ export const NLMSG_NOOP = 1;
 export const NLMSG_ERROR = 2;
 export const NLMSG_DONE = 3;
 const NLMSGERR_ATTR_MSG = 1;
+
+const writeFd = promisify(write);
 
 function int32(value: number): Uint8Array {
   const bytes = new Uint8Array(4);
@@ -80,6 +85,8 @@ export class NetlinkSocket {
   #sequence = 1;
   #closed = false;
   #buffer: Uint8Array;
+  /** A datagram of so many bytes goes through; less than the default of every system to begin with. */
+  #sendBytes = 100_000;
 
   private constructor(fd: number, port: number, bufferBytes: number) {
     this.fd = fd;
@@ -118,6 +125,14 @@ export class NetlinkSocket {
     );
   }
 
+  /** The send buffer has to take a datagram as a whole. The kernel doubles what it is told, for its own overhead. */
+  #makeRoom(bytes: number): void {
+    if (bytes > this.#sendBytes) {
+      this.#bufferSize(SO_SNDBUF, SO_SNDBUFFORCE, bytes + 65536);
+      this.#sendBytes = bytes;
+    }
+  }
+
   /** Joins a multicast group (NFNLGRP_*, RTNLGRP_*). */
   join(group: number): void {
     if (libc().setsockopt(this.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, int32(group), 4) < 0) {
@@ -139,11 +154,26 @@ export class NetlinkSocket {
   send(bytes: Uint8Array, doing: string): void {
     if (this.#closed) throw new NetlinkError('ERR_CLOSED', `${doing}: the netlink socket is closed`);
     const c = libc();
-    // Twice, because the kernel accounts for its own overhead; and never smaller than the default.
-    if (bytes.length > 100_000) this.#bufferSize(SO_SNDBUF, SO_SNDBUFFORCE, bytes.length + 65536);
+    this.#makeRoom(bytes.length);
     while (c.send(this.fd, bytes, bytes.length, 0) < 0) {
       const errno = c.errno();
       if (errno !== EINTR) throw new KernelError(errno, doing);
+    }
+  }
+
+  /**
+   * Like {@link send}, in a thread of libuv's pool: the event loop goes on while the kernel works it off. The bytes must not change
+   * until then. Answers are waiting when it is done; until then nothing else may be asked of this socket.
+   */
+  async sendAsync(bytes: Uint8Array, doing: string): Promise<void> {
+    if (this.#closed) throw new NetlinkError('ERR_CLOSED', `${doing}: the netlink socket is closed`);
+    this.#makeRoom(bytes.length);
+    try {
+      // write(2) and send(2) are the same here; fs has a pool of threads, and tells errno.
+      await writeFd(this.fd, bytes);
+    } catch (error) {
+      const errno = error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? -error.errno : EIO;
+      throw new KernelError(errno, doing);
     }
   }
 
