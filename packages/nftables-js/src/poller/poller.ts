@@ -85,7 +85,8 @@ export class Poller {
     const ends = new Int32Array(2);
     if (libc().pipe2(new Uint8Array(ends.buffer), O_CLOEXEC) < 0) throw new KernelError(libc().errno(), 'making the pipe of a poller');
     const [wakeFd = -1, pipe = -1] = ends;
-    if (openPipes.size === 0) process.once('exit', closeAllPipes);
+    // Once for the process: adding the same listener again would not replace it.
+    if (!process.listeners('exit').includes(closeAllPipes)) process.once('exit', closeAllPipes);
     openPipes.add(pipe);
     const workerData: PollerWorkerData = { wakeFd };
     // Flags of the program are not the thread's: some of them (--input-type, --test) make a thread refuse to start.

@@ -1,0 +1,137 @@
+/**
+ * Cuts the live flows that policy no longer allows, and only those.
+ *
+ * Rules judge the first packet of a flow; what is established passes. So a flow that a change forbids has to be found among the
+ * tracked ones and marked as cut, and the first rule of both chains drops what is marked. Deleting the entry would not do: the next
+ * packet of the *server* opens a new entry in the other direction, which policy may allow, and the flow goes on.
+ *
+ * The mark is a conntrack label. An entry that was made before any rule with `ct label` was loaded has no room for labels; it gets
+ * one bit of the ct mark instead. (Deleting such an entry and refusing TCP that does not begin with SYN would cut it too, but would
+ * also break allowed flows whose entry is lost for other reasons.)
+ *
+ * A flow is judged by who opened it and who really answers (original source, reply source and port): never by a Service's address.
+ * A cut flow that is allowed again loses its mark.
+ */
+import { type Conntrack, type Flow, type FlowChange, hasLabel, KernelError, labelBits } from 'nftables-js';
+import { type Address, addressBytes, addressFromBytes, familyOf } from '../../policy/address.ts';
+import { evaluate } from '../../policy/evaluate.ts';
+import type { Protocol } from '../../policy/objects.ts';
+import type { World } from '../../policy/world.ts';
+
+/** The label of a flow that is cut. High, because people who use labels begin at 0. */
+export const CUT_LABEL = 100;
+/** Free of what is known to use marks: kube-proxy (0x4000, 0x8000), Calico (0xffff0000), Cilium (0x0f00). */
+export const DEFAULT_CUT_MARK = 0x2000;
+const CUT = labelBits(CUT_LABEL);
+const NO_LABEL = new Uint8Array(CUT.length);
+/** Up to so many addresses the kernel looks for their flows (two listings an address); for more, one listing of all is cheaper. */
+const FILTERED_ADDRESSES = 4;
+
+const PROTOCOLS: Readonly<Record<number, Protocol>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 58: 'ICMP', 132: 'SCTP' };
+
+export interface SweepOptions {
+  readonly world: World;
+  readonly node: string;
+  readonly conntrack: Conntrack;
+  /** The bit of the ct mark that stands in for the label; nothing else on the node may use it. */
+  readonly cutMark: number;
+}
+
+export interface SweepResult {
+  /** Flows of local pods that were judged. */
+  readonly judged: number;
+  /** Flows that are cut from now on. */
+  readonly cut: number;
+  /** Flows that were cut and go on. */
+  readonly restored: number;
+  /** Changes that the kernel refused, of flows that still exist. Non-empty: the sweep has to be repeated. */
+  readonly failures: readonly KernelError[];
+}
+
+export class FlowSweep {
+  readonly #options: SweepOptions;
+
+  constructor(options: SweepOptions) {
+    this.#options = options;
+  }
+
+  /** @param addresses of local pods whose flows may be judged differently now; undefined: all. */
+  sweep(addresses?: ReadonlySet<Address>): SweepResult {
+    const changes: FlowChange[] = [];
+    let judged = 0;
+    let cut = 0;
+    let restored = 0;
+    for (const flow of this.#flows(addresses)) {
+      const allowed = this.#judge(flow, addresses);
+      if (allowed === undefined) continue;
+      judged++;
+      const { labelled, marked } = this.#isCut(flow);
+      if (!allowed && !labelled && !marked) {
+        cut++;
+        changes.push({ change: 'labels', flow, labels: { value: CUT, mask: CUT } });
+      } else if (allowed && (labelled || marked)) {
+        restored++;
+        if (labelled) changes.push({ change: 'labels', flow, labels: { value: NO_LABEL, mask: CUT } });
+        if (marked) changes.push({ change: 'mark', flow, mark: { value: 0, mask: this.#options.cutMark } });
+      }
+    }
+    return { judged, cut, restored, failures: this.#apply(changes) };
+  }
+
+  *#flows(addresses: ReadonlySet<Address> | undefined): Generator<Flow> {
+    const { conntrack } = this.#options;
+    if (addresses === undefined || addresses.size > FILTERED_ADDRESSES) {
+      yield* conntrack.flows();
+      return;
+    }
+    // A flow between two of the addresses is listed for each of them.
+    const seen = new Set<number>();
+    for (const address of addresses) {
+      const family = familyOf(address) === 4 ? 'ip' : 'ip6';
+      const source = addressBytes(address);
+      for (const filter of [
+        { family, original: { source } },
+        { family, reply: { source } },
+      ] as const) {
+        for (const flow of conntrack.flows(filter)) {
+          if (seen.has(flow.id)) continue;
+          seen.add(flow.id);
+          yield flow;
+        }
+      }
+    }
+  }
+
+  /** Undefined: not a flow that a policy of this node is asked about. */
+  #judge(flow: Flow, addresses: ReadonlySet<Address> | undefined): boolean | undefined {
+    const { world, node } = this.#options;
+    const source = addressFromBytes(flow.original.source);
+    const destination = addressFromBytes(flow.reply.source);
+    if (addresses !== undefined && !addresses.has(source) && !addresses.has(destination)) return undefined;
+    const judgesSource = world.podAt(source)?.node === node;
+    const judgesDestination = world.podAt(destination)?.node === node;
+    if (!judgesSource && !judgesDestination) return undefined;
+    const protocol = PROTOCOLS[flow.original.protocol] ?? 'other';
+    const verdict = evaluate(world, { source, destination, protocol, port: flow.reply.sourcePort });
+    return (!judgesSource || verdict.egress.allowed) && (!judgesDestination || verdict.ingress.allowed);
+  }
+
+  #isCut(flow: Flow): { readonly labelled: boolean; readonly marked: boolean } {
+    return { labelled: hasLabel(flow, CUT_LABEL), marked: (flow.mark & this.#options.cutMark) !== 0 };
+  }
+
+  #apply(changes: readonly FlowChange[]): KernelError[] {
+    const { conntrack, cutMark } = this.#options;
+    const failures: KernelError[] = [];
+    const marks: FlowChange[] = [];
+    for (const [index, outcome] of conntrack.apply(changes).entries()) {
+      const change = changes[index];
+      if (outcome instanceof KernelError) failures.push(outcome);
+      else if (outcome === 'no-labels' && change?.change === 'labels' && change.labels.value === CUT) {
+        marks.push({ change: 'mark', flow: change.flow, mark: { value: cutMark, mask: cutMark } });
+      }
+    }
+    for (const outcome of conntrack.apply(marks)) if (outcome instanceof KernelError) failures.push(outcome);
+    return failures;
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * Enforcement by nf_tables: the table `inet sluice`, patched or replaced in one transaction at a time.
+ *
+ * Rule handles are not remembered: where a chain has to be changed its rules are read first, which costs what the chain holds and
+ * is always the truth. Elements need no handles. So there is nothing here that can be out of date except what {@link Enforcement}
+ * says: after a failure or a change by somebody else the next commit is a comparison of everything.
+ */
+import { type KernelError, Monitor, NftConnection, type Operation, type Poller } from 'nftables-js';
+import { type Address, type Family, familyOf } from '../../policy/address.ts';
+import type { Direction } from '../../policy/objects.ts';
+import { SluiceError } from '../../errors.ts';
+import type { DesiredSet, ObjectName, Ruleset, RulesetChanges, VerdictMap } from '../../ruleset/objects.ts';
+import type { CommitReport, Enforcement } from '../enforcement.ts';
+import {
+  DIRECTIONS,
+  FAMILIES,
+  FAMILY,
+  frameChains,
+  TABLE,
+  tableDefinition,
+  type TableOptions,
+  verdictMapDefinition,
+  verdictMapName,
+} from './frame.ts';
+import { renderChain, renderElements, renderSet, renderSetElements, renderVerdicts } from './render.ts';
+import {
+  canonicalOf,
+  type DesiredTable,
+  type DesiredTableChain,
+  type DesiredTableSet,
+  differences,
+  ruleDifferences,
+} from './table-content.ts';
+
+/** Above this a commit is sent from another thread, so that it does not hold up the event loop. */
+const LARGE_COMMIT_OPERATIONS = 2_000;
+const LARGE_COMMIT_ELEMENTS = 10_000;
+
+export interface NftablesOptions {
+  /** `owned`: the kernel keeps everybody else from changing the table (Linux 6.9); `auto`: where it can. */
+  readonly ownership: 'auto' | 'owned' | 'shared';
+  /** NFLOG group that refused packets are sent to. */
+  readonly logGroup: number | undefined;
+  /** Bit of the ct mark by which flows are cut that have no room for a label. */
+  readonly cutMark: number;
+  readonly poller: Poller;
+  /** Somebody else changed the table, or may have. `what` is for the log. */
+  readonly onDrift: (what: string) => void;
+  /** Replaces the look at what the kernel can do, for tests. */
+  readonly canOwn?: (connection: NftConnection) => boolean;
+}
+
+export class NftablesEnforcement implements Enforcement {
+  /** What became of `auto`. */
+  readonly ownership: 'owned' | 'shared';
+  readonly #connection: NftConnection;
+  readonly #monitor: Monitor;
+  readonly #table: TableOptions;
+
+  private constructor(connection: NftConnection, monitor: Monitor, table: TableOptions) {
+    this.#connection = connection;
+    this.#monitor = monitor;
+    this.#table = table;
+    this.ownership = table.owned ? 'owned' : 'shared';
+  }
+
+  /** Opens the nf_tables of this thread's network namespace. Nothing is changed yet. */
+  static open(options: NftablesOptions): NftablesEnforcement {
+    const connection = NftConnection.open();
+    const owned = options.ownership !== 'shared' && (options.canOwn ?? canOwnTables)(connection);
+    if (options.ownership === 'owned' && !owned) {
+      connection.close();
+      throw new SluiceError('OWNERSHIP_UNSUPPORTED', 'this kernel cannot keep a table for its owner (flags owner and persist, Linux 6.9)', {
+        hint: 'Use --ownership auto: changes by others are then noticed and repaired.',
+        exitStatus: 2,
+      });
+    }
+    const monitor = Monitor.open({
+      poller: options.poller,
+      onEvent: (event) => {
+        if (event.event === 'overrun') options.onDrift('changes were lost: the monitor ran over');
+        else if (event.event === 'change' && event.family === FAMILY && event.table === TABLE && event.port !== connection.port) {
+          options.onDrift(`${event.action} ${event.object}`);
+        }
+      },
+    });
+    return new NftablesEnforcement(connection, monitor, { owned, logGroup: options.logGroup, cutMark: options.cutMark });
+  }
+
+  async synchronize(ruleset: Ruleset): Promise<CommitReport> {
+    const started = performance.now();
+    const operations = differences(this.#desired(ruleset), this.#connection);
+    if (operations.length > 0) await this.#commit(operations);
+    return { operations: countOf(operations), durationMs: performance.now() - started };
+  }
+
+  commit(changes: RulesetChanges): CommitReport | Promise<CommitReport> {
+    const started = performance.now();
+    const operations = this.#patch(changes);
+    const report = (): CommitReport => ({ operations: countOf(operations), durationMs: performance.now() - started });
+    const pending = this.#commit(operations);
+    return pending === undefined ? report() : pending.then(report);
+  }
+
+  close(): void {
+    this.#monitor.close();
+    this.#connection.close();
+  }
+
+  #commit(operations: readonly Operation[]): Promise<void> | undefined {
+    try {
+      if (operations.length < LARGE_COMMIT_OPERATIONS && countOf(operations) < LARGE_COMMIT_ELEMENTS) {
+        this.#connection.commit(operations);
+        return undefined;
+      }
+      return this.#connection.commitAsync(operations).catch((error: unknown) => {
+        throw this.#explain(error);
+      });
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  #explain(error: unknown): unknown {
+    if (!(error instanceof Error) || !('code' in error) || error.code !== 'EPERM') return error;
+    const owner = this.#connection.table({ family: FAMILY, name: TABLE })?.owner;
+    if (owner !== undefined && owner !== this.#connection.port) {
+      return new SluiceError('TABLE_OWNED', `table ${FAMILY} ${TABLE} belongs to another program (netlink port ${owner})`, {
+        hint: 'Another agent is running on this node; one of them has to go.',
+        cause: error,
+      });
+    }
+    return new SluiceError('NOT_PERMITTED', `changing table ${FAMILY} ${TABLE} is not permitted`, {
+      hint: 'CAP_NET_ADMIN is needed.',
+      cause: error,
+    });
+  }
+
+  #desired(ruleset: Ruleset): DesiredTable {
+    return {
+      table: tableDefinition(this.#table),
+      sets: [...verdictSets(ruleset), ...[...ruleset.sets.values()].map(tableSet)],
+      chains: [...frameChains(this.#table), ...[...ruleset.chains.values()].map((chain) => renderChain(chain, this.#table))],
+    };
+  }
+
+  // --- by differences
+
+  #patch(changes: RulesetChanges): Operation[] {
+    const reference = { family: FAMILY, table: TABLE } as const;
+    const operations: Operation[] = [];
+    for (const set of changes.addedSets) {
+      const added = tableSet(set);
+      const { definition } = added;
+      operations.push({ op: 'add', set: definition });
+      operations.push({ op: 'add', elements: { ...reference, set: definition.name, elements: added.elements() } });
+    }
+    for (const [name, { add, remove }] of changes.elements) {
+      if (remove.length > 0) operations.push({ op: 'delete', elements: { ...reference, set: name, elements: renderElements(remove) } });
+      if (add.length > 0) operations.push({ op: 'add', elements: { ...reference, set: name, elements: renderElements(add) } });
+    }
+    const added = changes.addedChains.map((chain) => renderChain(chain, this.#table));
+    for (const { chain } of added) operations.push({ op: 'add', chain });
+    for (const chain of added) operations.push(...ruleDifferences(chain, []));
+    for (const chain of changes.changedChains) operations.push(...this.#patchChain(renderChain(chain, this.#table)));
+    for (const direction of DIRECTIONS) {
+      const { set, remove } = changes.verdicts[direction];
+      operations.push(...verdictOperations('delete', direction, remove), ...verdictOperations('add', direction, set));
+    }
+    for (const { name } of changes.removedChains) operations.push({ op: 'flush', rules: { ...reference, chain: name } });
+    for (const { name } of changes.removedChains) operations.push({ op: 'delete', chain: { ...reference, name } });
+    for (const { name } of changes.removedSets) operations.push({ op: 'delete', set: { ...reference, name } });
+    return operations;
+  }
+
+  #patchChain(chain: DesiredTableChain): Operation[] {
+    const rules = this.#connection.rules({ family: FAMILY, table: TABLE, chain: chain.chain.name });
+    return ruleDifferences(
+      chain,
+      rules.map((rule) => ({ canonical: canonicalOf(rule), handle: rule.handle ?? 0n })),
+    );
+  }
+}
+
+function tableSet(set: DesiredSet): DesiredTableSet {
+  return { definition: renderSet(set.description), elements: () => renderSetElements(set.description, set.elements()) };
+}
+
+function verdictSets(ruleset: Ruleset): DesiredTableSet[] {
+  return DIRECTIONS.flatMap((direction) =>
+    FAMILIES.map((family) => ({
+      definition: verdictMapDefinition(direction, family),
+      elements: () => renderVerdicts(ofFamily(ruleset.verdicts[direction], family)),
+    })),
+  );
+}
+
+function verdictOperations(op: 'add' | 'delete', direction: Direction, verdicts: VerdictMap): Operation[] {
+  return FAMILIES.flatMap((family): Operation[] => {
+    const elements = [...renderVerdicts(ofFamily(verdicts, family))];
+    return elements.length === 0
+      ? []
+      : [{ op, elements: { family: FAMILY, table: TABLE, set: verdictMapName(direction, family), elements } }];
+  });
+}
+
+function* ofFamily(verdicts: VerdictMap, family: Family): Generator<readonly [address: Address, chain: ObjectName]> {
+  for (const entry of verdicts) if (familyOf(entry[0]) === family) yield entry;
+}
+
+/** Elements count one each: an operation may carry many. */
+function countOf(operations: readonly Operation[]): number {
+  let count = 0;
+  for (const operation of operations) {
+    if ('elements' in operation && 'elements' in operation.elements && Array.isArray(operation.elements.elements))
+      count += operation.elements.elements.length;
+    else count++;
+  }
+  return count;
+}
+
+/** Whether the kernel knows both flags: a table with them is made and deleted in one transaction, so nobody ever sees it. */
+export function canOwnTables(connection: NftConnection): boolean {
+  const probe = { family: FAMILY, name: `sluice-probe-${process.pid}` } as const;
+  try {
+    connection.commit([
+      { op: 'create', table: { ...probe, flags: ['owner', 'persist'] } },
+      { op: 'delete', table: probe },
+    ]);
+    return true;
+  } catch (error) {
+    const { code } = error as KernelError;
+    if (code === 'EOPNOTSUPP' || code === 'EINVAL') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * Drives a node: takes events from a source, keeps the desired rules up to date, and brings the kernel to them.
+ *
+ * Invariants:
+ * - nothing is committed before the source is synced: what the kernel had stays in force until then;
+ * - one commit at a time; what arrives meanwhile is taken together into the next;
+ * - after any failure, and after any change by somebody else, the next commit is a full comparison;
+ * - live flows are judged anew after every commit that may have changed their verdict, and once more shortly after it, because a
+ *   packet may have been on its way past the old rules while the new ones came in.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Address } from '../policy/address.ts';
+import type { NodeRuleset } from '../ruleset/node-ruleset.ts';
+import { isEmpty, type RulesetChanges } from '../ruleset/objects.ts';
+import type { SourceEvent } from '../sources/source.ts';
+import type { FlowSweep, SweepResult } from './conntrack/flow-sweep.ts';
+import type { CommitReport, Enforcement } from './enforcement.ts';
+
+/** Retries after a failure: at once would be a busy loop, a minute would leave a node open. */
+const FIRST_RETRY_MS = 50;
+const LONGEST_RETRY_MS = 5_000;
+/** After a commit, for the packets that were past the old rules when it came. */
+const SECOND_SWEEP_MS = 100;
+
+export type CommitCause = 'start' | 'change' | 'drift' | 'retry';
+
+export interface ReconcilerObserver {
+  /** A commit, or a comparison that found nothing to do, has ended. */
+  committed(report: CommitReport & { readonly cause: CommitCause; readonly events: number; readonly computeMs: number }): void;
+  failed(error: unknown, retryMs: number): void;
+  swept(result: SweepResult): void;
+}
+
+export interface ReconcilerOptions {
+  readonly cluster: Cluster;
+  readonly ruleset: NodeRuleset;
+  readonly enforcement: Enforcement;
+  readonly sweep: FlowSweep | undefined;
+  readonly observer: ReconcilerObserver;
+}
+
+export class Reconciler {
+  readonly #options: ReconcilerOptions;
+  #events: SourceEvent[] = [];
+  #synced = false;
+  /** Undefined while the kernel is known to hold what the ruleset says, up to `#events`. */
+  #resync: CommitCause | undefined = 'start';
+  /** True from the first event taken to the last commit answered; `#running` is what to wait for meanwhile. */
+  #busy = false;
+  #running: Promise<void> = Promise.resolve();
+  #retryMs = FIRST_RETRY_MS;
+  readonly #stopping = new AbortController();
+  /** For the second sweep: the addresses of every commit since the last one; `all` where any would not do. */
+  #sweepAgain: Set<Address> | 'all' | undefined;
+  #sweepTimer: NodeJS.Timeout | undefined;
+
+  constructor(options: ReconcilerOptions) {
+    this.#options = options;
+  }
+
+  /** Everything that was handed in is in force. */
+  get settled(): boolean {
+    return this.#synced && !this.#busy && this.#events.length === 0 && this.#resync === undefined;
+  }
+
+  /** Takes in what a source emits. A small change has been committed when this returns, if nothing else was going on. */
+  push(events: readonly SourceEvent[]): void {
+    for (const event of events) this.#events.push(event);
+    this.#wake();
+  }
+
+  /** Somebody else changed our rules, or may have. */
+  drifted(): void {
+    this.#resync ??= 'drift';
+    this.#wake();
+  }
+
+  /** Waits until everything handed in so far is in force, or the reconciler has been stopped. */
+  async idle(): Promise<void> {
+    while (this.#busy) await this.#running;
+  }
+
+  /** Ends after the commit that is going on. The rules stay in force. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    clearTimeout(this.#sweepTimer);
+    await this.#running;
+  }
+
+  #wake(): void {
+    if (this.#busy || this.#stopping.signal.aborted) return;
+    this.#running = this.#run();
+  }
+
+  /** Up to the first `await` this runs within {@link push}: a small commit needs none. */
+  async #run(): Promise<void> {
+    this.#busy = true;
+    try {
+      do {
+        const pending = this.#step();
+        if (pending !== undefined) await pending;
+      } while (!this.#stopping.signal.aborted && (this.#events.length > 0 || (this.#synced && this.#resync !== undefined)));
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** Takes what has arrived, and commits. Undefined: it is done already. */
+  #step(): Promise<void> | undefined {
+    const events = this.#events;
+    this.#events = [];
+    if (events.some(({ type }) => type === 'synced')) this.#synced = true;
+    const started = performance.now();
+    const { changes, pods } = this.#options.ruleset.update(this.#options.cluster.apply(events));
+    const computeMs = performance.now() - started;
+    if (!this.#synced) return undefined;
+    const cause = this.#resync ?? 'change';
+    if (cause === 'change' && isEmpty(changes)) return undefined;
+    const done = (report: CommitReport): void => {
+      this.#retryMs = FIRST_RETRY_MS;
+      this.#options.observer.committed({ ...report, cause, events: events.length, computeMs });
+      this.#sweep(cause === 'change' ? this.#addresses(pods) : undefined);
+    };
+    try {
+      const pending = this.#commit(cause, changes);
+      if (pending instanceof Promise) return pending.then(done).catch((error: unknown) => this.#failed(error));
+      done(pending);
+      return undefined;
+    } catch (error) {
+      return this.#failed(error);
+    }
+  }
+
+  async #failed(error: unknown): Promise<void> {
+    this.#resync = 'retry';
+    this.#options.observer.failed(error, this.#retryMs);
+    await sleep(this.#retryMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+    this.#retryMs = Math.min(this.#retryMs * 2, LONGEST_RETRY_MS);
+  }
+
+  #commit(cause: CommitCause, changes: RulesetChanges): CommitReport | Promise<CommitReport> {
+    const { enforcement, ruleset } = this.#options;
+    if (cause === 'change') return enforcement.commit(changes);
+    // Cleared first: what drifts while the comparison goes on asks for another.
+    this.#resync = undefined;
+    return enforcement.synchronize(ruleset);
+  }
+
+  // --- live flows
+
+  /** The addresses of these local pods; undefined where one is gone, whose addresses are not known any more. */
+  #addresses(pods: ReadonlySet<string>): Set<Address> | undefined {
+    const addresses = new Set<Address>();
+    for (const key of pods) {
+      const member = this.#options.cluster.pod(key)?.member;
+      if (member === undefined) return undefined;
+      for (const address of member.addresses) addresses.add(address);
+    }
+    return addresses;
+  }
+
+  #sweep(addresses: Set<Address> | undefined): void {
+    if (this.#options.sweep === undefined || addresses?.size === 0) return;
+    this.#sweepNow(addresses);
+    if (addresses === undefined || this.#sweepAgain === 'all') this.#sweepLater('all');
+    else this.#sweepLater(new Set([...(this.#sweepAgain ?? []), ...addresses]));
+  }
+
+  #sweepLater(addresses: Set<Address> | 'all'): void {
+    this.#sweepAgain = addresses;
+    this.#sweepTimer ??= setTimeout(() => {
+      const again = this.#sweepAgain;
+      this.#sweepTimer = undefined;
+      this.#sweepAgain = undefined;
+      this.#sweepNow(again === 'all' ? undefined : again);
+    }, SECOND_SWEEP_MS);
+  }
+
+  #sweepNow(addresses: Set<Address> | undefined): void {
+    const { sweep, observer } = this.#options;
+    if (sweep === undefined) return;
+    try {
+      const result = sweep.sweep(addresses);
+      observer.swept(result);
+      if (result.failures.length > 0) this.#sweepLater('all');
+    } catch (error) {
+      observer.failed(error, SECOND_SWEEP_MS);
+      this.#sweepLater('all');
+    }
+  }
+}
