@@ -82,6 +82,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         log[severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error'](problem, problem.message);
       status.problems(origin, problems.length);
     },
+    // What has been emitted by now is in force when the reconciler has nothing left to do.
+    revision: (revision) => void reconciler.idle().then(() => reconciler.settled && status.inForce(revision)),
   });
   return {
     async stop() {

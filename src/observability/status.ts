@@ -16,6 +16,8 @@ export interface StatusDocument {
   readonly bridgeProblems: readonly string[];
   /** By file or object. */
   readonly sourceProblems: Readonly<Record<string, number>>;
+  /** The state of the source that is in force (see SourceListener.revision). */
+  readonly revision: string | null;
   /** Times that somebody else's change of the rules was noticed. */
   readonly drifts: number;
   /** Live flows that were cut, and that were let go on again. */
@@ -37,6 +39,7 @@ export class AgentStatus {
       error: null,
       bridgeProblems: [],
       sourceProblems: {},
+      revision: null,
       drifts: 0,
       flowsCut: 0,
       flowsRestored: 0,
@@ -58,6 +61,11 @@ export class AgentStatus {
   swept(cut: number, restored: number): void {
     if (cut + restored > 0)
       this.#update({ flowsCut: this.#document.flowsCut + cut, flowsRestored: this.#document.flowsRestored + restored });
+  }
+
+  /** Everything up to this state of the source is in force. */
+  inForce(revision: string): void {
+    if (revision !== this.#document.revision) this.#update({ revision });
   }
 
   drifted(): void {

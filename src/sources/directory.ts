@@ -6,6 +6,7 @@
  * {@link QUIET_MS}; changes made together are thus also taken together. A look every {@link REGULAR_LOOK_MS} makes up for lost
  * notices and for file systems that give none.
  */
+import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Sharing } from '../kubernetes/sharing.ts';
 import { DirectoryReader, directoryError } from './directory-reader.ts';
@@ -30,6 +31,8 @@ export class DirectorySource implements Source {
   readonly #wake = new Wakeup();
   #listener: SourceListener | undefined;
   #following: Promise<void> | undefined;
+  /** Of the tree as it was last taken in whole. */
+  #revision: string | undefined;
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -88,6 +91,7 @@ export class DirectorySource implements Source {
       const settled = isFirst ? changed : changed.filter((file) => !fresh.includes(file));
       await this.#reader.apply({ changed: settled, missing: missing.filter((path) => !leaving.has(path)) }, tree.unlisted);
       if (unsettled > 0) this.#wake.up();
+      else this.#revision = revisionOf(tree);
       return;
     }
   }
@@ -117,7 +121,19 @@ export class DirectorySource implements Source {
     for (const [of, list] of problems) this.#listener?.problems(of, list);
     if (isFirst) this.#listener?.events([...events, { type: 'synced' }]);
     else if (events.length > 0) this.#listener?.events(events);
+    if (this.#revision !== undefined) this.#listener?.revision?.(this.#revision);
   }
+}
+
+/** The revision that a {@link DirectorySource} will tell of once it has taken in the directory as it is now. */
+export function directoryRevision(directory: string): string {
+  return revisionOf(listTree(directory, () => undefined));
+}
+
+function revisionOf({ files }: Tree): string {
+  const hash = createHash('sha256');
+  for (const { path, signature } of [...files.values()].sort((a, b) => (a.path < b.path ? -1 : 1))) hash.update(`${path}\0${signature}\n`);
+  return hash.digest('hex').slice(0, 16);
 }
 
 /** Less than the quiet time ago. Times to come (another machine's clock) are not: nobody could wait for them. */

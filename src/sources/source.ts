@@ -32,6 +32,11 @@ export interface SourceListener {
   events(events: readonly SourceEvent[]): void;
   /** Everything known to be wrong with `origin` now, replacing what was said of it before; empty: it is mended. */
   problems(origin: string, problems: readonly SourceProblem[]): void;
+  /**
+   * Everything up to this state of the source has been emitted. What a revision looks like is the source's own affair; whoever
+   * changes the source can learn it from there, and so wait until the change has been taken in.
+   */
+  revision?(revision: string): void;
 }
 
 export interface Source {
