@@ -78,12 +78,14 @@ export class DirectoryReader {
 
   #note(unlisted: readonly Unlisted[]): void {
     const noted = new Set<string>();
-    for (const { path, kind, message } of unlisted) {
+    for (const { path, kind, code, message } of unlisted) {
       if (kind === 'file') {
         this.#signatures.delete(path);
         this.#set.fail(path, 'FILE_UNREADABLE', `the file cannot be read (${message})`);
         continue;
       }
+      // A link that leads nowhere is only of interest if it led somewhere.
+      if (code === 'ENOENT' && path !== '' && !this.#isKnownBelow(path)) continue;
       const origin = path === '' ? this.#root : path;
       noted.add(origin);
       const fault = `the directory cannot be listed (${message}); what its files said stays in force`;
@@ -91,6 +93,10 @@ export class DirectoryReader {
     }
     for (const origin of this.#noted) if (!noted.has(origin)) this.#set.note(origin, []);
     this.#noted = noted;
+  }
+
+  #isKnownBelow(directory: string): boolean {
+    return this.#set.paths().some((path) => path.startsWith(`${directory}/`));
   }
 }
 

@@ -19,7 +19,7 @@ export interface TreeFile {
 }
 
 export interface Unlisted {
-  /** Of a directory, below the root; `''` is the root. Or of a link that leads nowhere. */
+  /** Below the root; `''` is the root itself. A link that leads nowhere counts as a file if it has the name of a manifest. */
   readonly path: string;
   readonly kind: 'directory' | 'file';
   readonly code: string;
@@ -77,7 +77,7 @@ export function listTree(root: string, visit: (directory: string) => void = () =
           files.set(below, { path: below, signature, changedAt: Number(stat.ctimeNs / 1_000_000n) });
         }
       } catch (error) {
-        if (isManifest && !isGone(absolute, error)) give(below, 'file', error);
+        if (!isGone(absolute, error)) give(below, isManifest ? 'file' : 'directory', error);
       }
     }
   };

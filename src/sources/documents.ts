@@ -56,7 +56,13 @@ function kubernetesTags(tags: Tags): Tags {
 function readYaml(text: string): ManifestDocument[] {
   const lines = new LineCounter();
   const lineAt = (offset: number): number => lines.linePos(offset).line;
-  const parsed = parseAllDocuments(text, { version: '1.1', customTags: kubernetesTags, prettyErrors: false, lineCounter: lines });
+  let parsed;
+  try {
+    parsed = parseAllDocuments(text, { version: '1.1', customTags: kubernetesTags, prettyErrors: false, lineCounter: lines });
+  } catch (error) {
+    // The parser recurses, and runs out of stack where lists are nested thousands deep.
+    return [{ number: 1, value: null, errors: [{ line: 1, message: messageOf(error) }], line: () => 1 }];
+  }
   // Nothing but blanks and comments.
   if ('empty' in parsed) return [];
   return parsed.map((document, i) => {
@@ -80,9 +86,13 @@ function toJson(document: Document.Parsed, lineAt: (offset: number) => number): 
     return { value, errors: [], line: (path) => lineAt(offsetOf(document.contents, parsePath(path)) ?? document.range[0]) };
   } catch (error) {
     // An alias without anchor, one that contains itself, or so many that they are an attack (yaml's maxAliasCount).
-    const message = error instanceof Error ? (error.message.split('\n', 1)[0] ?? '') : String(error);
-    return { value: null, errors: [{ line: start, message }], line: () => start };
+    return { value: null, errors: [{ line: start, message: messageOf(error) }], line: () => start };
   }
+}
+
+function messageOf(error: unknown): string {
+  const [line = ''] = (error instanceof Error ? error.message : String(error)).split('\n', 1);
+  return line;
 }
 
 /** Where the field's key stands (a list's entry: where it begins), as deep as the path can be followed. */

@@ -43,7 +43,7 @@ export class ManifestSet {
   #said = new Map<string, readonly SourceProblem[]>();
 
   /** Files that have been put or failed, and not been removed. */
-  paths(): IterableIterator<string> {
+  paths(): MapIterator<string> {
     return this.#files.keys();
   }
 
