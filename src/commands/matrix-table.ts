@@ -54,18 +54,20 @@ function portLines(ports: ReadonlyMap<string, readonly MatrixRecord[]>, paint: P
 function sourceEntries(records: readonly MatrixRecord[], allowed: boolean): string[] {
   const bySource = new Map<string, MatrixRecord[]>();
   for (const record of records) ensure(bySource, record.source, () => []).push(record);
-  const namespaces = new Map<string, { readonly agreeing: string[]; readonly partly: string[]; asked: number }>();
+  const namespaces = new Map<string, { readonly entries: string[]; agreeing: number; asked: number }>();
   for (const [source, ofSource] of bySource) {
     // Addresses are no namespace's, and are listed one by one.
     const namespace = source.includes('/') ? source.slice(0, source.indexOf('/')) : source;
-    const group = ensure(namespaces, namespace, () => ({ agreeing: [], partly: [], asked: 0 }));
+    const group = ensure(namespaces, namespace, () => ({ entries: [], agreeing: 0, asked: 0 }));
     group.asked++;
     const matching = ofSource.filter((record) => record.allowed === allowed);
-    if (matching.length === ofSource.length) group.agreeing.push(source);
-    else group.partly.push(...matching.map(({ family }) => `${source} (IPv${family})`));
+    if (matching.length === ofSource.length) {
+      group.agreeing++;
+      group.entries.push(source);
+    } else group.entries.push(...matching.map(({ family }) => `${source} (IPv${family})`));
   }
-  return [...namespaces].flatMap(([namespace, { agreeing, partly, asked }]) =>
-    asked > 1 && agreeing.length === asked ? [`${namespace}/* (${asked} pods)`] : [...agreeing, ...partly],
+  return [...namespaces].flatMap(([namespace, { entries, agreeing, asked }]) =>
+    asked > 1 && agreeing === asked ? [`${namespace}/* (${asked} pods)`] : entries,
   );
 }
 

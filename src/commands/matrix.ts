@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { SluiceError } from '../errors.ts';
-import { plain, paintFor } from '../output/colour.ts';
+import { paintFor } from '../output/colour.ts';
 import { formatProblem } from '../output/problems.ts';
 import { worldOf } from '../policy/world.ts';
 import { loadDirectory } from '../sources/load-directory.ts';
@@ -88,8 +88,9 @@ function explainMissingPorts(destinations: readonly Endpoint[]): void {
 
 async function print(records: Iterable<MatrixRecord>, format: 'table' | 'json'): Promise<void> {
   const { stdout } = process;
-  const paint = stdout.isTTY ? paintFor(stdout) : plain;
-  const lines = format === 'json' ? jsonArray(records) : withNewlines(matrixTable(records, paint, stdout.columns));
+  // Some terminals do not know their width, and say 0.
+  const width = stdout.columns > 0 ? stdout.columns : undefined;
+  const lines = format === 'json' ? jsonArray(records) : withNewlines(matrixTable(records, paintFor(stdout), width));
   await pipeline(Readable.from(lines), stdout, { end: false });
 }
 
