@@ -5,6 +5,7 @@ import { startAgent } from '../agent.ts';
 import { DEFAULT_CUT_MARK } from '../enforcement/conntrack/flow-sweep.ts';
 import { createLog, errorFields, type LogLevel } from '../observability/log.ts';
 import { DirectorySource } from '../sources/directory.ts';
+import { DEFAULT_LOG_GROUP } from './agent-defaults.ts';
 
 interface AgentFlags {
   readonly source: string;
@@ -35,7 +36,9 @@ export function command(): Command {
         .default('auto'),
     )
     .addOption(
-      new Option('--log-group <number>', 'NFLOG group that refused packets are sent to; 0: none').default(100).argParser(groupNumber),
+      new Option('--log-group <number>', 'NFLOG group that refused packets are sent to; 0: none')
+        .default(DEFAULT_LOG_GROUP)
+        .argParser(groupNumber),
     )
     .addOption(
       new Option('--cut-mark <bit>', 'bit of the ct mark that cuts flows older than the first rule')

@@ -60,6 +60,7 @@ class ChainCompiler {
         name: policyChainName(namespace, name, this.#direction),
         direction: this.#direction,
         kind: 'policy',
+        of: `${namespace}/${name}`,
         rules: this.#rules,
         comment: `NetworkPolicy ${namespace}/${name}, ${this.#direction}`,
       },

@@ -89,6 +89,10 @@ export class NodeRuleset implements Ruleset {
     return this.#verdicts;
   }
 
+  chainOfPod(pod: string, direction: Direction): DesiredChain | undefined {
+    return this.#pods.get(pod)?.chains.find((chain) => chain.direction === direction);
+  }
+
   /** Local pods that a policy isolates in this direction. */
   isolatedPods(direction: Direction): number {
     let count = 0;
@@ -302,6 +306,7 @@ export class NodeRuleset implements Ruleset {
       name: podChainName(direction, namespace, name),
       direction,
       kind: 'pod',
+      of: `${namespace}/${name}`,
       rules,
       comment: `pod ${namespace}/${name}, ${direction}`,
     };

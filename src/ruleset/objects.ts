@@ -81,6 +81,8 @@ export interface DesiredChain {
   readonly name: ObjectName;
   readonly direction: Direction;
   readonly kind: 'pod' | 'policy';
+  /** `namespace/name` of the pod or policy. */
+  readonly of: string;
   readonly rules: readonly ChainRule[];
   readonly comment: string;
 }
@@ -93,6 +95,8 @@ export interface Ruleset {
   readonly sets: ReadonlyMap<ObjectName, DesiredSet>;
   readonly chains: ReadonlyMap<ObjectName, DesiredChain>;
   readonly verdicts: Readonly<Record<Direction, VerdictMap>>;
+  /** The chain of a local pod (`namespace/name`); undefined where no policy isolates it in this direction. */
+  chainOfPod(pod: string, direction: Direction): DesiredChain | undefined;
 }
 
 export interface ElementChanges {
