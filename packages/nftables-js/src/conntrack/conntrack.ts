@@ -74,14 +74,16 @@ export class Conntrack {
     if (filtersTuples(filter) && filter.family === undefined)
       throw new NetlinkError('ERR_INVALID', `${doing}: a filter by tuple needs the family as well`);
     this.#listing = true;
+    let begun = false;
     try {
-      try {
-        yield* this.#dump(filter, true, doing);
-      } catch (error) {
-        // The kernel refuses before the first entry, so nothing is given twice.
-        if (!(error instanceof KernelError && filtersTuples(filter) && ['EOPNOTSUPP', 'EINVAL'].includes(error.code))) throw error;
-        yield* this.#dump(filter, false, doing);
+      for (const flow of this.#dump(filter, true, doing)) {
+        begun = true;
+        yield flow;
       }
+    } catch (error) {
+      // Refused because of the filter, perhaps; without it the answer is as right, and only slower.
+      if (begun || !filtersTuples(filter) || !(error instanceof KernelError) || error.code === 'EPERM') throw error;
+      yield* this.#dump(filter, false, doing);
     } finally {
       this.#listing = false;
     }

@@ -39,8 +39,14 @@ function closePipe(fd: number): void {
   if (openPipes.delete(fd)) libc().close(fd);
 }
 
-function closeAllPipes(): void {
-  for (const fd of openPipes) closePipe(fd);
+let closesPipesAtExit = false;
+
+function closePipesAtExit(): void {
+  if (closesPipesAtExit) return;
+  closesPipesAtExit = true;
+  process.on('exit', () => {
+    for (const fd of openPipes) closePipe(fd);
+  });
 }
 
 export class Poller {

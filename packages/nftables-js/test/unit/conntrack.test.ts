@@ -7,6 +7,8 @@ import { type Flow, hasLabel, labelBits, readFlow, type Tuple } from '../../src/
 import { MessageWriter, readAttributes } from '../../src/netlink/attributes.ts';
 import { MalformedError } from '../../src/netlink/errors.ts';
 
+/** Plain objects, so that what is read can be compared with them. */
+const plain = { noNullPrototype: true };
 const u16 = fc.nat({ max: 0xffff });
 const u32 = fc.nat({ max: 0xffff_ffff });
 const u8 = fc.nat({ max: 0xff });
@@ -16,31 +18,37 @@ function tupleOf(family: Flow['family']): fc.Arbitrary<Tuple> {
   const addresses = { source: bytes(family === 'ip' ? 4 : 16), destination: bytes(family === 'ip' ? 4 : 16) };
   const none = fc.constant(undefined);
   return fc.oneof(
-    fc.record({ ...addresses, protocol: fc.constantFrom(6, 17, 132), sourcePort: u16, destinationPort: u16, icmp: none }),
-    fc.record({
-      ...addresses,
-      protocol: fc.constant(family === 'ip' ? 1 : 58),
-      sourcePort: none,
-      destinationPort: none,
-      icmp: fc.record({ type: u8, code: u8, id: u16 }),
-    }),
-    fc.record({ ...addresses, protocol: fc.constant(4), sourcePort: none, destinationPort: none, icmp: none }),
+    fc.record({ ...addresses, protocol: fc.constantFrom(6, 17, 132), sourcePort: u16, destinationPort: u16, icmp: none }, plain),
+    fc.record(
+      {
+        ...addresses,
+        protocol: fc.constant(family === 'ip' ? 1 : 58),
+        sourcePort: none,
+        destinationPort: none,
+        icmp: fc.record({ type: u8, code: u8, id: u16 }, plain),
+      },
+      plain,
+    ),
+    fc.record({ ...addresses, protocol: fc.constant(4), sourcePort: none, destinationPort: none, icmp: none }, plain),
   );
 }
 
 const flow: fc.Arbitrary<Flow> = fc.constantFrom('ip' as const, 'ip6' as const).chain((family) =>
-  fc.record({
-    family: fc.constant(family),
-    id: u32,
-    original: tupleOf(family),
-    reply: tupleOf(family),
-    zone: fc.nat({ max: 100 }).map((zone) => zone + 1),
-    zoneDirection: fc.constantFrom('both', 'original', 'reply'),
-    status: u32,
-    mark: u32,
-    labels: fc.option(bytes(16), { nil: undefined }),
-    timeoutSeconds: fc.option(u32, { nil: undefined }),
-  }),
+  fc.record(
+    {
+      family: fc.constant(family),
+      id: u32,
+      original: tupleOf(family),
+      reply: tupleOf(family),
+      zone: fc.nat({ max: 100 }).map((zone) => zone + 1),
+      zoneDirection: fc.constantFrom('both', 'original', 'reply'),
+      status: u32,
+      mark: u32,
+      labels: fc.option(bytes(16), { nil: undefined }),
+      timeoutSeconds: fc.option(u32, { nil: undefined }),
+    },
+    plain,
+  ),
 );
 
 /** A message as ctnetlink_fill_info of the kernel writes it, with attributes among it that are not read. */
