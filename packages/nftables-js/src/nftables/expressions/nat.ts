@@ -15,8 +15,8 @@ const NFTA_NAT_REG_ADDR_MAX = 4;
 const NFTA_NAT_REG_PROTO_MIN = 5;
 const NFTA_NAT_REG_PROTO_MAX = 6;
 const NFTA_NAT_FLAGS = 7;
-/** NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED */
-const IMPLIED_FLAGS = 0x3;
+const NF_NAT_RANGE_MAP_IPS = 0x1;
+const NF_NAT_RANGE_PROTO_SPECIFIED = 0x2;
 
 /** enum nft_nat_types */
 const TYPES: readonly ExpressionOf<'nat'>['type'][] = ['snat', 'dnat'];
@@ -40,7 +40,8 @@ export const nat: Codec<'nat'> = {
     writeOptional(writer, NFTA_NAT_REG_ADDR_MAX, addressMax);
     writeOptional(writer, NFTA_NAT_REG_PROTO_MIN, portMin);
     writeOptional(writer, NFTA_NAT_REG_PROTO_MAX, portMax);
-    if (flags !== undefined && flags !== 0) writer.be32(NFTA_NAT_FLAGS, flags);
+    const allFlags = (flags ?? 0) | (portMin === undefined ? 0 : NF_NAT_RANGE_PROTO_SPECIFIED);
+    if (allFlags !== 0) writer.be32(NFTA_NAT_FLAGS, allFlags);
   },
   read(attributes) {
     const type = TYPES[required(attributes, NFTA_NAT_TYPE, 'the type of a nat').be32()];
@@ -51,7 +52,7 @@ export const nat: Codec<'nat'> = {
     const addressMax = readOptional(attributes, NFTA_NAT_REG_ADDR_MAX);
     const portMin = readOptional(attributes, NFTA_NAT_REG_PROTO_MIN);
     const portMax = readOptional(attributes, NFTA_NAT_REG_PROTO_MAX);
-    const flags = (attributes.get(NFTA_NAT_FLAGS)?.be32() ?? 0) & ~IMPLIED_FLAGS;
+    const flags = (attributes.get(NFTA_NAT_FLAGS)?.be32() ?? 0) & ~(NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED);
     return {
       expr: 'nat',
       type,
