@@ -39,6 +39,7 @@ function closePipe(fd: number): void {
   if (openPipes.delete(fd)) libc().close(fd);
 }
 
+/** One listener serves all pollers of the process. */
 let closesPipesAtExit = false;
 
 function closePipesAtExit(): void {
@@ -91,8 +92,7 @@ export class Poller {
     const ends = new Int32Array(2);
     if (libc().pipe2(new Uint8Array(ends.buffer), O_CLOEXEC) < 0) throw new KernelError(libc().errno(), 'making the pipe of a poller');
     const [wakeFd = -1, pipe = -1] = ends;
-    // Once for the process: adding the same listener again would not replace it.
-    if (!process.listeners('exit').includes(closeAllPipes)) process.once('exit', closeAllPipes);
+    closePipesAtExit();
     openPipes.add(pipe);
     const workerData: PollerWorkerData = { wakeFd };
     // Flags of the program are not the thread's: some of them (--input-type, --test) make a thread refuse to start.
