@@ -136,7 +136,7 @@ export function resolvePod(spec: PodSpec, node: LabNode, taken: ReadonlySet<Addr
   return {
     ...common,
     netns: `${prefix}${spec.namespace}.${spec.name}`,
-    addresses: given ?? node.podCIDRs.map((cidr) => nextFree(cidr, taken, node)),
+    addresses: given ?? freeAddresses(node, taken),
     interface: `veth${createHash('sha1').update(key).digest('hex').slice(0, 8)}`,
   };
 }
@@ -145,6 +145,11 @@ function contains(cidr: Prefix, each: Address): boolean {
   if (familyOf(each) !== familyOf(cidr.address)) return false;
   const { first, last } = prefixRange(cidr);
   return each >= first && each <= last;
+}
+
+/** One of each of its podCIDRs that nobody has. @throws LabError `LAB_TOPOLOGY` where there is none left */
+export function freeAddresses(node: LabNode, taken: ReadonlySet<Address>): readonly Address[] {
+  return node.podCIDRs.map((cidr) => nextFree(cidr, taken, node));
 }
 
 /** The first address is the overlay device's, the second the bridge's. */

@@ -1,0 +1,134 @@
+/** Plays a scenario from its start to its end, and says of every step who reached whom. */
+import { join } from 'node:path';
+import { formatProblem } from '../output/problems.ts';
+import type { Paint } from '../output/colour.ts';
+import { LabAgents } from './agents.ts';
+import { type ObjectChange, ScenarioCluster } from './scenario-cluster.ts';
+import type { Scenario, Step } from './scenario.ts';
+import { type VerdictRecord, isAsExpected, measure, partiesOf } from './verdicts.ts';
+
+export interface StepReport {
+  readonly step: string;
+  readonly changes: readonly ObjectChange[];
+  /** Rows and columns of the matrix, in order. */
+  readonly names: readonly string[];
+  readonly records: readonly VerdictRecord[];
+  /** From the change to the last answer. */
+  readonly durationMs: number;
+}
+
+export interface PlayOptions {
+  /** An empty directory, for the cluster's objects, logs and status files. */
+  readonly state: string;
+  /** Without, whatever enforces policy has to be there already. */
+  readonly agents: boolean;
+  /** How long a change may take to be in force everywhere. Default: 10,000. */
+  readonly settleMs?: number;
+  readonly stepDone: (report: StepReport) => void;
+  /** What is going on, for people. */
+  readonly progress: (text: string) => void;
+  readonly paint: Paint;
+}
+
+/** A scenario after its last step, still running. */
+export interface Stage {
+  readonly cluster: ScenarioCluster;
+  readonly agents: LabAgents | undefined;
+  readonly reports: readonly StepReport[];
+  close(): Promise<void>;
+}
+
+/** How long an agent may take to notice a change; one that does not touch its node it need not notice. */
+const COMMIT_MS = 1500;
+
+/** Everything that was probed is in `reports`; the lab stays up until it is closed. */
+export async function playScenario(scenario: Scenario, options: PlayOptions): Promise<Stage> {
+  const { progress, state } = options;
+  const startedAt = performance.now();
+  const directory = join(state, 'cluster');
+  const cluster = await ScenarioCluster.create(scenario, directory);
+  let agents: LabAgents | undefined;
+  try {
+    const { lab } = cluster;
+    progress(`${count(lab.nodes.length, 'node')} and ${count(lab.pods.length, 'pod')} are up after ${ms(performance.now() - startedAt)}`);
+    if (options.agents) {
+      const agentsAt = performance.now();
+      agents = await LabAgents.start(lab, { source: directory, state });
+      progress(`an agent on each node is ready after ${ms(performance.now() - agentsAt)}`);
+    }
+    const reports: StepReport[] = [];
+    const problems = new ProblemReporter(options);
+    for (const step of [scenario.cluster, ...scenario.steps]) {
+      const report = await playStep(cluster, agents, scenario, step, options);
+      problems.report(cluster);
+      reports.push(report);
+      const right = report.records.filter(isAsExpected).length;
+      progress(`${step.name}: ${report.records.length} probes, ${right} as expected, ${ms(report.durationMs)}`);
+      options.stepDone(report);
+    }
+    return {
+      cluster,
+      agents,
+      reports,
+      close: async () => {
+        await agents?.endAll();
+        await cluster.close();
+      },
+    };
+  } catch (error) {
+    await cluster.close();
+    throw error;
+  }
+}
+
+async function playStep(
+  cluster: ScenarioCluster,
+  agents: LabAgents | undefined,
+  scenario: Scenario,
+  step: Step,
+  { settleMs = 10_000 }: PlayOptions,
+): Promise<StepReport> {
+  const startedAt = performance.now();
+  const commits = agents?.commits();
+  const isStart = step === scenario.cluster;
+  const changes = isStart ? [] : await cluster.apply(step);
+  const changed = changes.some(({ change }) => change !== 'unchanged');
+  if (changed && commits !== undefined) await agents?.committed(commits, COMMIT_MS);
+  const { settings } = scenario;
+  const records = await measure(cluster, { step: step.name, settings, expectation: step.expectation, settleMs });
+  agents?.check();
+  return {
+    step: step.name,
+    changes,
+    names: partiesOf(cluster, settings).map(({ name }) => name),
+    records,
+    durationMs: performance.now() - startedAt,
+  };
+}
+
+/** Says what is wrong with the objects, each thing once. */
+class ProblemReporter {
+  readonly #options: PlayOptions;
+  readonly #said = new Set<string>();
+
+  constructor(options: PlayOptions) {
+    this.#options = options;
+  }
+
+  report(cluster: ScenarioCluster): void {
+    for (const problem of cluster.contents.problems) {
+      if (problem.severity === 'notice') continue;
+      const text = formatProblem(problem, this.#options.paint);
+      if (!this.#said.has(text)) this.#options.progress(text);
+      this.#said.add(text);
+    }
+  }
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}
+
+function ms(duration: number): string {
+  return duration < 1000 ? `${Math.round(duration)} ms` : `${(duration / 1000).toFixed(1)} s`;
+}
