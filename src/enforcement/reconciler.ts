@@ -11,7 +11,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Address } from '../policy/address.ts';
-import type { NodeRuleset } from '../ruleset/node-ruleset.ts';
+import type { NodeRuleset, RulesetUpdate } from '../ruleset/node-ruleset.ts';
 import { isEmpty, type RulesetChanges } from '../ruleset/objects.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import type { FlowSweep, SweepResult } from './conntrack/flow-sweep.ts';
@@ -52,7 +52,7 @@ export class Reconciler {
   #retryMs = FIRST_RETRY_MS;
   readonly #stopping = new AbortController();
   /** For the second sweep: the addresses of every commit since the last one; `all` where any would not do. */
-  #sweepAgain: Set<Address> | 'all' | undefined;
+  #sweepAgain: ReadonlySet<Address> | 'all' | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
 
   constructor(options: ReconcilerOptions) {
@@ -112,18 +112,18 @@ export class Reconciler {
     this.#events = [];
     if (events.some(({ type }) => type === 'synced')) this.#synced = true;
     const started = performance.now();
-    const { changes, pods } = this.#options.ruleset.update(this.#options.cluster.apply(events));
+    const update = this.#options.ruleset.update(this.#options.cluster.apply(events));
     const computeMs = performance.now() - started;
     if (!this.#synced) return undefined;
     const cause = this.#resync ?? 'change';
-    if (cause === 'change' && isEmpty(changes)) return undefined;
+    if (cause === 'change' && isEmpty(update.changes)) return undefined;
     const done = (report: CommitReport): void => {
       this.#retryMs = FIRST_RETRY_MS;
       this.#options.observer.committed({ ...report, cause, events: events.length, computeMs });
-      this.#sweep(cause === 'change' ? this.#addresses(pods) : undefined);
+      this.#sweep(cause === 'change' ? update : undefined);
     };
     try {
-      const pending = this.#commit(cause, changes);
+      const pending = this.#commit(cause, update.changes);
       if (pending instanceof Promise) return pending.then(done).catch((error: unknown) => this.#failed(error));
       done(pending);
       return undefined;
@@ -149,25 +149,23 @@ export class Reconciler {
 
   // --- live flows
 
-  /** The addresses of these local pods; undefined where one is gone, whose addresses are not known any more. */
-  #addresses(pods: ReadonlySet<string>): Set<Address> | undefined {
-    const addresses = new Set<Address>();
-    for (const key of pods) {
-      const member = this.#options.cluster.pod(key)?.member;
-      if (member === undefined) return undefined;
-      for (const address of member.addresses) addresses.add(address);
+  /** Undefined: all flows. */
+  #sweep(update: Pick<RulesetUpdate, 'tightened' | 'loosened'> | undefined): void {
+    const { sweep } = this.#options;
+    if (sweep === undefined) return;
+    if (update === undefined) {
+      this.#sweepNow(undefined);
+      this.#sweepLater('all');
+      return;
     }
-    return addresses;
+    const { tightened, loosened } = update;
+    // What was only loosened matters to flows that are cut.
+    const addresses = sweep.mayHaveCut && loosened.size > 0 ? tightened.union(loosened) : tightened;
+    if (addresses.size > 0) this.#sweepNow(addresses);
+    if (tightened.size > 0) this.#sweepLater(this.#sweepAgain === 'all' ? 'all' : tightened.union(this.#sweepAgain ?? new Set()));
   }
 
-  #sweep(addresses: Set<Address> | undefined): void {
-    if (this.#options.sweep === undefined || addresses?.size === 0) return;
-    this.#sweepNow(addresses);
-    if (addresses === undefined || this.#sweepAgain === 'all') this.#sweepLater('all');
-    else this.#sweepLater(new Set([...(this.#sweepAgain ?? []), ...addresses]));
-  }
-
-  #sweepLater(addresses: Set<Address> | 'all'): void {
+  #sweepLater(addresses: ReadonlySet<Address> | 'all'): void {
     this.#sweepAgain = addresses;
     this.#sweepTimer ??= setTimeout(() => {
       const again = this.#sweepAgain;
@@ -177,7 +175,7 @@ export class Reconciler {
     }, SECOND_SWEEP_MS);
   }
 
-  #sweepNow(addresses: Set<Address> | undefined): void {
+  #sweepNow(addresses: ReadonlySet<Address> | undefined): void {
     const { sweep, observer } = this.#options;
     if (sweep === undefined) return;
     try {

@@ -117,7 +117,7 @@ export class NodeRuleset implements Ruleset {
     this.#dropUnusedSets(update);
     for (const [group, members] of changes.groups) this.#followGroup(group, members, update);
     for (const key of update.dirtyPods) this.#rebuildPodChains(key, update);
-    return { changes: update.finish(this.#chains, this.#sets, this.#verdicts), pods: this.#affectedPods(update) };
+    return { changes: update.finish(this.#chains, this.#sets, this.#verdicts), ...this.#affectedFlows(update) };
   }
 
   // --- who is selected by what
@@ -322,28 +322,34 @@ export class NodeRuleset implements Ruleset {
     this.#chains.delete(name);
   }
 
-  /** Local pods whose flows may be judged differently now. */
-  #affectedPods(update: UpdateInProgress): ReadonlySet<string> {
-    const affected = new Set([...update.affectedPods, ...update.dirtyPods]);
-    if (update.elements.size === 0) return affected;
-    for (const { subjects, compiled } of this.#policies.values()) {
-      if (compiled.some(({ sets }) => [...sets.keys()].some((name) => update.elements.has(name))))
-        for (const subject of subjects) affected.add(subject);
+  #affectedFlows(update: UpdateInProgress): Pick<RulesetUpdate, 'tightened' | 'loosened'> {
+    const tightened = new Set<Address>();
+    const loosened = new Set<Address>();
+    for (const { addresses } of update.chainsBefore.values()) for (const address of addresses) tightened.add(address);
+    for (const keys of [update.dirtyPods, update.affectedPods]) {
+      for (const key of keys) for (const address of this.#pods.get(key)?.member.addresses ?? []) tightened.add(address);
     }
-    return affected;
+    for (const { add, remove } of update.elements.values()) {
+      for (const element of remove) tightened.add(addressOf(element));
+      for (const element of add) loosened.add(addressOf(element));
+    }
+    return { tightened, loosened };
   }
 }
 
 export interface RulesetUpdate {
   readonly changes: RulesetChanges;
-  /** Keys of the local pods whose flows may be judged differently now, those that are gone included. */
-  readonly pods: ReadonlySet<string>;
+  /** Every flow that was allowed and may not be any more has one of these addresses at one of its ends. */
+  readonly tightened: ReadonlySet<Address>;
+  /** Every flow that was refused and may be allowed now has one of these, or of `tightened`. */
+  readonly loosened: ReadonlySet<Address>;
 }
 
 /** What one update has found so far. */
 class UpdateInProgress {
   readonly dirtyPolicies = new Set<string>();
   readonly dirtyPods = new Set<string>();
+  /** Local pods that a policy selects whose rules were compiled anew. */
   readonly affectedPods = new Set<string>();
   readonly addedSets = new Map<ObjectName, DesiredSet>();
   readonly unusedSets = new Set<ObjectName>();
@@ -426,6 +432,10 @@ function sameRules(a: readonly ChainRule[], b: readonly ChainRule[]): boolean {
 
 function elementKey(element: SetElement): Address | string {
   return typeof element === 'object' ? `${element.address} ${element.protocol} ${element.port}` : element;
+}
+
+function addressOf(element: SetElement): Address {
+  return typeof element === 'object' ? element.address : element;
 }
 
 /** What a member adds to a set. */

@@ -50,22 +50,31 @@ export interface SweepResult {
 
 export class FlowSweep {
   readonly #options: SweepOptions;
+  /** False only after a sweep of all flows found none that is cut, and as long as none has been cut since. */
+  #mayHaveCut = true;
 
   constructor(options: SweepOptions) {
     this.#options = options;
   }
 
-  /** @param addresses of local pods whose flows may be judged differently now; undefined: all. */
+  /** Whether a flow may be cut now: if not, what is allowed anew changes nothing for live flows. */
+  get mayHaveCut(): boolean {
+    return this.#mayHaveCut;
+  }
+
+  /** @param addresses judges the flows that have one of these at either end; undefined: all */
   sweep(addresses?: ReadonlySet<Address>): SweepResult {
     const changes: FlowChange[] = [];
     let judged = 0;
     let cut = 0;
     let restored = 0;
+    let stayCut = 0;
     for (const flow of this.#flows(addresses)) {
       const allowed = this.#judge(flow, addresses);
       if (allowed === undefined) continue;
       judged++;
       const { labelled, marked } = this.#isCut(flow);
+      if (!allowed && (labelled || marked)) stayCut++;
       if (!allowed && !labelled && !marked) {
         cut++;
         changes.push({ change: 'labels', flow, labels: { value: CUT, mask: CUT } });
@@ -75,6 +84,8 @@ export class FlowSweep {
         if (marked) changes.push({ change: 'mark', flow, mark: { value: 0, mask: this.#options.cutMark } });
       }
     }
+    if (cut > 0) this.#mayHaveCut = true;
+    else if (addresses === undefined) this.#mayHaveCut = stayCut > 0;
     return { judged, cut, restored, failures: this.#apply(changes) };
   }
 

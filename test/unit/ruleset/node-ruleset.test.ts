@@ -78,6 +78,67 @@ describe('node ruleset', () => {
     assert.ok(admitted > 1000 && refused > 1000, `${admitted} admitted and ${refused} refused are too few to tell`);
   });
 
+  it('names an end of every flow whose verdict on this node a change turned', () => {
+    const questions = [
+      ['TCP', 80],
+      ['TCP', 81],
+      ['UDP', 80],
+      ['SCTP', 8080],
+    ] as const;
+    const verdicts = (cluster: Cluster, addresses: readonly Address[]): Map<string, boolean> => {
+      const all = new Map<string, boolean>();
+      for (const source of addresses) {
+        for (const destination of addresses) {
+          if (familyOf(source) !== familyOf(destination)) continue;
+          for (const [protocol, port] of questions) {
+            const { egress, ingress } = evaluate(cluster, { source, destination, protocol, port });
+            const local = (end: Address): boolean => cluster.podAt(end)?.node === NODE;
+            all.set(
+              `${source} ${destination} ${protocol} ${port}`,
+              (!local(source) || egress.allowed) && (!local(destination) || ingress.allowed),
+            );
+          }
+        }
+      }
+      return all;
+    };
+    const turned = { tightened: 0, loosened: 0 };
+    for (let seed = 2000; seed < 2012; seed++) {
+      const history = new History(new ClusterGenerator(seed));
+      const cluster = new Cluster(NODE);
+      const ruleset = new NodeRuleset(cluster);
+      // Every address that the generator gives to pods.
+      const addresses = ['node-a', 'node-b'].flatMap((_, index) =>
+        Array.from({ length: 6 }, (_, host) => [
+          address(`10.244.${index + 1}.${host + 2}`),
+          address(`fd00:244:${index + 1}::${host + 2}`),
+        ]).flat(),
+      );
+      for (let step = 0; step < 30; step++) {
+        const before = verdicts(cluster, addresses);
+        const { tightened, loosened } = ruleset.update(cluster.apply(history.batch()));
+        for (const [flow, allowed] of verdicts(cluster, addresses)) {
+          if (allowed === before.get(flow)) continue;
+          const ends = flow.split(' ').slice(0, 2);
+          const named = addresses.filter((end) => ends.includes(`${end}`));
+          const where = `seed ${seed}, step ${step}: ${flow} is ${allowed ? 'allowed' : 'refused'} now`;
+          if (allowed)
+            assert.ok(
+              named.some((end) => tightened.has(end) || loosened.has(end)),
+              where,
+            );
+          else
+            assert.ok(
+              named.some((end) => tightened.has(end)),
+              where,
+            );
+          turned[allowed ? 'loosened' : 'tightened']++;
+        }
+      }
+    }
+    assert.ok(turned.tightened > 1000 && turned.loosened > 1000, JSON.stringify(turned));
+  });
+
   it('changes nothing where nothing that policy is made of changed', () => {
     const history = new History(new ClusterGenerator(5));
     const cluster = new Cluster(NODE);
