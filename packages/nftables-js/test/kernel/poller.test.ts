@@ -168,6 +168,17 @@ describe('poller', () => {
     );
   });
 
+  it('adds one listener of the end of the process for all pollers', () => {
+    const pollers = Array.from({ length: 3 }, () => new Poller());
+    const counts = pollers.map((poller) => {
+      poller.watch(linkSocket(), () => {});
+      const count = process.listenerCount('exit');
+      poller.close();
+      return count;
+    });
+    assert.deepEqual(new Set(counts).size, 1);
+  });
+
   it('gives its thread and its descriptors back when it is closed', async () => {
     const threads = () => readdirSync('/proc/self/task').length;
     const descriptors = () => readdirSync('/proc/self/fd').length;
