@@ -41,7 +41,7 @@ async function run(directory: string, flags: RunFlags): Promise<void> {
   const scenario = readScenario(directory);
   if (process.env['SLUICE_SANDBOX'] === undefined) enterSandbox();
 
-  const [{ playScenario }, { followEdits, playInstructions }, { legend, verdictTable }, { isAsExpected }] = await Promise.all([
+  const [{ playScenario, summary }, { followEdits, playInstructions }, { legend, verdictTable }, { isAsExpected }] = await Promise.all([
     import('../lab/run-scenario.ts'),
     import('../lab/keep.ts'),
     import('../lab/verdict-table.ts'),
@@ -53,15 +53,17 @@ async function run(directory: string, flags: RunFlags): Promise<void> {
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
   const progress = (text: string): void => void process.stderr.write(`${paintProgress('dim', text)}\n`);
 
-  const showStep = ({ step, changes, names, records }: StepReport): void => {
+  const showStep = (report: StepReport): void => {
+    const { step, changes, names, records } = report;
     print('');
     print(paint('bold', step));
     for (const { change, id } of changes) print(`  ${id} ${change}`);
     for (const line of verdictTable(records, names, paint, width)) print(line);
+    print(paint('dim', summary(report)));
   };
   if (flags.output === 'table') {
     print(paint('bold', scenario.title));
-    print(legend(paint));
+    for (const line of legend(paint)) print(line);
   }
   const stage = await playScenario(scenario, {
     state: STATE,
@@ -70,17 +72,17 @@ async function run(directory: string, flags: RunFlags): Promise<void> {
     progress,
     stepDone: (report) => {
       if (flags.output === 'table') showStep(report);
+      else progress(`${report.step}: ${summary(report)}`);
     },
   });
   const records = stage.reports.flatMap((report) => report.records);
   const right = records.filter(isAsExpected).length;
-  const summary = `${records.length} probes, ${right} as expected`;
   if (flags.output === 'json') {
     print(records.length === 0 ? '[]' : `[\n${records.map((record) => JSON.stringify(record)).join(',\n')}\n]`);
-    progress(summary);
+    progress(summary({ records }));
   } else {
     print('');
-    print(paint(right === records.length ? 'green' : 'red', summary));
+    print(paint(right === records.length ? 'green' : 'red', summary({ records })));
   }
   if (right < records.length) process.exitCode = 1;
   if (flags.keep) {

@@ -62,8 +62,6 @@ export async function playScenario(scenario: Scenario, options: PlayOptions): Pr
       const report = await playStep(cluster, agents, scenario, step, options);
       problems.report(cluster);
       reports.push(report);
-      const right = report.records.filter(isAsExpected).length;
-      progress(`${step.name}: ${report.records.length} probes, ${right} as expected, ${ms(report.durationMs)}`);
       options.stepDone(report);
     }
     return {
@@ -104,6 +102,12 @@ async function playStep(
     records,
     durationMs: performance.now() - startedAt,
   };
+}
+
+/** `504 probes, 504 as expected, 680 ms` */
+export function summary({ records, durationMs }: Pick<StepReport, 'records'> & { readonly durationMs?: number }): string {
+  const right = records.filter(isAsExpected).length;
+  return `${records.length} probes, ${right} as expected${durationMs === undefined ? '' : `, ${ms(durationMs)}`}`;
 }
 
 /** Says what is wrong with the objects, each thing once. */

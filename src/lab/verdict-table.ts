@@ -16,9 +16,12 @@ const NAME_WIDTH_MAX = 40;
 const MISTAKES_MAX = 20;
 
 /** What the signs mean: once, above the first matrix. */
-export function legend(paint: Paint): string {
+export function legend(paint: Paint): readonly string[] {
   const sign = (each: Sign): string => paint(STYLES[each], each);
-  return `row reaches column: ${sign('+')} all of it   ${sign('-')} none   ${sign('~')} some, as listed   ${paint('red', '+/-')} expected/seen where they differ`;
+  return [
+    `Row reaches column: ${sign('+')} on all that was probed, ${sign('-')} on nothing, ${sign('~')} as listed below it;`,
+    `${paint('red', '+/-')} where it was expected and not seen, ${paint('red', '-/+')} where it was seen and not expected.`,
+  ];
 }
 
 /** @param names rows and columns, in order */
@@ -43,7 +46,7 @@ export function* verdictTable(records: readonly VerdictRecord[], names: readonly
     }
   }
   yield* partly(cells, names, width);
-  yield* mistakes(records, paint);
+  yield* mistakes(records, paint, width);
 }
 
 function clipped(name: string, width: number): string {
@@ -90,33 +93,42 @@ function* partly(cells: ReadonlyMap<string, readonly VerdictRecord[]>, names: re
   }
 }
 
-/** `80/TCP, 53/UDP (IPv4)`; what is allowed of a cell's probes. */
+/** `80/TCP, 53/UDP (IPv4)`: what is allowed of a cell's probes. */
 function allowedPart(records: readonly VerdictRecord[]): string {
   const allowed = records.filter((record) => record.measured === 'allowed');
+  const families = new Set(records.map((record) => record.family));
+  return portsOf(allowed, families.size).join(', ');
+}
+
+/** Ports with their protocol, and the family where it is not all of so many. */
+function portsOf(records: readonly VerdictRecord[], families = 2): readonly string[] {
   const kinds = new Map<string, Set<number>>();
-  for (const { port, protocol, family } of allowed) {
+  for (const { port, protocol, family } of records) {
     const kind = portText(port, protocol);
-    const families = kinds.get(kind) ?? new Set();
-    kinds.set(kind, families.add(family));
+    kinds.set(kind, (kinds.get(kind) ?? new Set()).add(family));
   }
-  const probed = new Set(records.map((record) => record.family));
-  return [...kinds].map(([kind, families]) => (families.size === probed.size ? kind : `${kind} (IPv${[...families][0]})`)).join(', ');
+  return [...kinds].map(([kind, found]) => (found.size === families ? kind : `${kind} (IPv${[...found].join(', IPv')})`));
 }
 
 function portText(port: number, protocol: ProbeProtocol): string {
   return protocol === 'ICMP' ? protocol : `${port}/${protocol}`;
 }
 
-function* mistakes(records: readonly VerdictRecord[], paint: Paint): Generator<string> {
-  const wrong = records.filter((record) => !isAsExpected(record));
-  for (const record of wrong.slice(0, MISTAKES_MAX)) {
-    const { source, destination, port, protocol, family, expected, predicted, measured, answeredBy } = record;
-    const evaluator = predicted === expected ? '' : `, the evaluator says ${predicted}`;
-    const answer = answeredBy === undefined ? '' : `, ${answeredBy} answered`;
-    yield paint(
-      'red',
-      `! ${source} -> ${destination} ${portText(port, protocol)} IPv${family}: expected ${expected}, seen ${measured}${evaluator}${answer}`,
-    );
+/** What differs, those of a pair that differ in the same way together. */
+function* mistakes(records: readonly VerdictRecord[], paint: Paint, width: number): Generator<string> {
+  const groups = new Map<string, VerdictRecord[]>();
+  for (const record of records) {
+    if (isAsExpected(record)) continue;
+    const { source, destination, expected, predicted, measured, answeredBy } = record;
+    const evaluator = predicted === expected ? '' : `, and the evaluator says ${predicted}`;
+    const answer = answeredBy === undefined ? '' : `, and ${answeredBy} answered`;
+    const text = `! ${source} -> ${destination}: expected ${expected}, seen ${measured}${evaluator}${answer}:`;
+    groups.set(text, [...(groups.get(text) ?? []), record]);
   }
-  if (wrong.length > MISTAKES_MAX) yield paint('red', `! and ${wrong.length - MISTAKES_MAX} more (-o json lists all)`);
+  for (const [text, group] of [...groups].slice(0, MISTAKES_MAX)) {
+    const [first = '', ...more] = wrapList([`${text} ${portsOf(group)[0] ?? ''}`, ...portsOf(group).slice(1)], width);
+    yield paint('red', first);
+    for (const line of more) yield paint('red', `  ${line}`);
+  }
+  if (groups.size > MISTAKES_MAX) yield paint('red', `! and ${groups.size - MISTAKES_MAX} more pairs (-o json lists every probe)`);
 }
