@@ -154,7 +154,7 @@ describe('conntrack entries as bytes', () => {
         const addresses = tuple?.get(1)?.nested();
         const protocol = tuple?.get(2)?.nested();
         assert.ok(addresses?.has(flow.family === 'ip' ? 1 : 3));
-        assert.ok(addresses.has(flow.family === 'ip' ? 2 : 4));
+        assert.ok(addresses?.has(flow.family === 'ip' ? 2 : 4));
         assert.ok(protocol?.has(1));
         assert.equal(attributes.get(12)?.be32(), flow.id);
       }),
