@@ -161,7 +161,8 @@ export function readLinkEvent(message: Message): LinkEvent | undefined {
 }
 
 /**
- * Tells of every change of a link. To miss nothing, watch first and list then.
+ * Tells of every change of a link. To miss nothing, watch first and list then. Of a bridge that is down the kernel may tell a
+ * changed flag only when it is set up again; until then nothing passes through it.
  *
  * @param socket an open rtnetlink socket, used for nothing else
  * @returns ends it; the socket stays open
