@@ -91,7 +91,7 @@ async function run(directory: string, flags: RunFlags): Promise<void> {
     const say = flags.output === 'table' ? print : progress;
     say('');
     for (const line of playInstructions(stage)) say(line);
-    await followEdits(stage, scenario, say, flags.output === 'table' ? paint : paintProgress, interrupted.signal);
+    await followEdits(stage, scenario, say, flags.output === 'table' ? paint : paintProgress, width, interrupted.signal);
   }
   await stage.close();
 }

@@ -1,10 +1,12 @@
 /** A lab that stays up: whoever edits the directory that the agents watch sees at once which verdicts change. */
 import { type FSWatcher, watch } from 'node:fs';
 import type { Paint } from '../output/colour.ts';
+import { wrapList } from '../output/lists.ts';
 import { SluiceError } from '../errors.ts';
 import type { Scenario } from './scenario.ts';
 import type { Stage } from './run-scenario.ts';
-import { type VerdictRecord, measure } from './verdicts.ts';
+import { portsOf } from './verdict-table.ts';
+import { type VerdictRecord, isAsExpected, measure } from './verdicts.ts';
 
 /** Editors write a file in several steps. */
 const QUIET_MS = 100;
@@ -34,24 +36,27 @@ export async function followEdits(
   scenario: Scenario,
   print: (line: string) => void,
   paint: Paint,
+  width: number,
   signal: AbortSignal,
 ): Promise<void> {
   let before = stage.reports.at(-1)?.records ?? [];
   const edits = new Edits(stage.cluster.directory);
   try {
+    let isOpen = false;
     while (await edits.next(signal)) {
       try {
-        const commits = stage.agents?.commits();
-        await stage.cluster.adopt();
-        if (commits !== undefined) await stage.agents?.committed(commits, SETTLE_MS / 5);
+        if (!(await stage.cluster.adopt()) && !isOpen) continue;
         const after = await measure(stage.cluster, {
           step: 'edit',
           settings: scenario.settings,
           expectation: undefined,
           settleMs: SETTLE_MS,
+          isOver: () => edits.noticed,
         });
-        edits.forget();
-        for (const line of differences(before, after, paint)) print(line);
+        // Measured while the next edit came into force: neither the old state nor the new one.
+        isOpen = edits.noticed && !after.every(isAsExpected);
+        if (isOpen) continue;
+        for (const line of differences(before, after, paint, width)) print(line);
         before = after;
       } catch (error) {
         if (!(error instanceof SluiceError)) throw error;
@@ -98,9 +103,9 @@ class Edits {
     }
   }
 
-  /** What was noticed so far was the lab's own writing. */
-  forget(): void {
-    this.#noticed = false;
+  /** Whether there was another since the last. */
+  get noticed(): boolean {
+    return this.#noticed;
   }
 
   close(): void {
@@ -109,22 +114,45 @@ class Edits {
 }
 
 function keyOf({ source, destination, port, protocol, family }: VerdictRecord): string {
-  return `${source} -> ${destination}  ${protocol === 'ICMP' ? protocol : `${port}/${protocol}`}  IPv${family}`;
+  return `${source} ${destination} ${port} ${protocol} ${family}`;
 }
 
-function* differences(before: readonly VerdictRecord[], after: readonly VerdictRecord[], paint: Paint): Generator<string> {
-  const was = new Map(before.map((record) => [keyOf(record), record.measured]));
+/** What changed, those of a pair that changed in the same way together; and what is not as the policies say, changed or not. */
+export function* differences(
+  before: readonly VerdictRecord[],
+  after: readonly VerdictRecord[],
+  paint: Paint,
+  width: number,
+): Generator<string> {
+  const was = new Map(before.map((record) => [keyOf(record), record]));
+  const groups = new Map<string, VerdictRecord[]>();
+  const add = (record: VerdictRecord, what: string): void => {
+    const text = `${record.source} -> ${record.destination} ${what}:`;
+    groups.set(text, [...(groups.get(text) ?? []), record]);
+  };
   let changes = 0;
   for (const record of after) {
-    const { measured, predicted } = record;
-    const old = was.get(keyOf(record));
+    const old = was.get(keyOf(record))?.measured;
     was.delete(keyOf(record));
-    if (measured !== predicted) yield paint('red', `! ${keyOf(record)}  ${measured}, and the policies say ${predicted}`);
-    else if (old !== measured)
-      yield `  ${keyOf(record)}  ${old === undefined ? '' : `${old}, now `}${paint(measured === 'allowed' ? 'green' : 'yellow', measured)}`;
-    if (old !== measured) changes++;
+    if (old !== record.measured) changes++;
+    if (record.measured !== record.predicted) add(record, `is ${record.measured}, but the policies say ${record.predicted}`);
+    else if (old === undefined) add(record, `is new, ${record.measured}`);
+    else if (old !== record.measured) add(record, `was ${old}, now ${record.measured}`);
   }
-  for (const key of was.keys()) yield paint('dim', `  ${key}  gone`);
+  const parties = new Set(after.flatMap(({ source, destination }) => [source, destination]));
+  const gone = new Set([...was.values()].flatMap(({ source, destination }) => [source, destination]).filter((name) => !parties.has(name)));
+  for (const name of gone) yield paint('dim', `${name} is gone`);
+  for (const record of was.values()) if (!gone.has(record.source) && !gone.has(record.destination)) add(record, 'is not probed any more');
+  for (const [text, records] of groups) {
+    const style = text.includes(', but the ')
+      ? 'red'
+      : text.endsWith('now allowed:') || text.endsWith('new, allowed:')
+        ? 'green'
+        : 'yellow';
+    const [first = '', ...more] = portsOf(records);
+    for (const [index, line] of wrapList([`${text} ${first}`, ...more], width - 2).entries())
+      yield paint(style, index === 0 ? line : `  ${line}`);
+  }
   const wrong = after.filter(({ measured, predicted }) => measured !== predicted).length;
   yield paint('bold', `${after.length} probes, ${changes} changed, ${after.length - wrong} as the policies say`);
 }

@@ -4,7 +4,7 @@
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { Document, type LineCounter as Lines, LineCounter, parseAllDocuments } from 'yaml';
+import { Document, type LineCounter as Lines, LineCounter, isMap, parseAllDocuments } from 'yaml';
 import { systemErrorCode } from '../errors.ts';
 import { LabError } from './errors.ts';
 
@@ -136,7 +136,12 @@ export function withFields(
   if (fields.length === 0) return object;
   const [document] = parseAllDocuments(object.text, { version: '1.1' }).filter((each) => each.contents !== null);
   if (document === undefined) return object;
-  for (const [path, value] of fields) document.setIn(path, document.createNode(value));
+  for (const [path, value] of fields) {
+    const parent = path.slice(0, -1);
+    // setIn would make an !!omap of a parent that is not there.
+    if (parent.length > 0 && !isMap(document.getIn(parent))) document.setIn(parent, document.createNode({}));
+    document.setIn(path, document.createNode(value));
+  }
   const text = document.toString();
   return { ...object, text, value: document.toJS() as Record<string, unknown> };
 }

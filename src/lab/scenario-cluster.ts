@@ -118,13 +118,15 @@ export class ScenarioCluster {
 
   /**
    * Takes over what somebody wrote into the directory: fills in what is left open, and gives pods their network or takes it.
+   * False: nothing differs from what was known.
    *
    * @throws LabError where a file cannot be read; everything is left as it was
    */
-  async adopt(): Promise<void> {
+  async adopt(): Promise<boolean> {
     const objects = new Map(
       manifestFiles(this.directory).flatMap((file) => readObjects(file).map((object) => [object.id, object] as const)),
     );
+    if (sameTexts(objects, this.#objects)) return false;
     const written = new Map(objects);
     for (const node of this.#nodeObjects()) if (!objects.has(node.id)) objects.set(node.id, node);
     completePods(objects, this.lab.nodes, this.#objects);
@@ -138,6 +140,7 @@ export class ScenarioCluster {
       this.#write(object);
     }
     await this.#load();
+    return true;
   }
 
   #nodeObjects(): readonly ScenarioObject[] {
@@ -179,6 +182,10 @@ export class ScenarioCluster {
     await this.lab.close();
     for (const entry of readdirSync(this.directory)) rmSync(join(this.directory, entry), { recursive: true });
   }
+}
+
+function sameTexts(a: ReadonlyMap<string, ScenarioObject>, b: ReadonlyMap<string, ScenarioObject>): boolean {
+  return a.size === b.size && [...a].every(([id, { text }]) => b.get(id)?.text.trim() === text.trim());
 }
 
 /** @throws LabError `SCENARIO_OBJECT` where the object has no shape that anybody could use */

@@ -100,8 +100,8 @@ function allowedPart(records: readonly VerdictRecord[]): string {
   return portsOf(allowed, families.size).join(', ');
 }
 
-/** Ports with their protocol, and the family where it is not all of so many. */
-function portsOf(records: readonly VerdictRecord[], families = 2): readonly string[] {
+/** `80/TCP`, `81/TCP (IPv4)`: ports with their protocol, and the family where it is not all of so many. */
+export function portsOf(records: readonly VerdictRecord[], families = 2): readonly string[] {
   const kinds = new Map<string, Set<number>>();
   for (const { port, protocol, family } of records) {
     const kind = portText(port, protocol);

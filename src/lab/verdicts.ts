@@ -101,6 +101,8 @@ export interface MeasureOptions {
   readonly expectation: Expectation | undefined;
   /** How long rules may take to come into force, from now. */
   readonly settleMs: number;
+  /** Whether the question is out of date, so that another try is in vain. */
+  readonly isOver?: () => boolean;
 }
 
 /** How long a probe that should be answered may take, while there is time for another try. */
@@ -111,7 +113,7 @@ const TRY_MS = 3000;
  * again, until it is as expected or the time is over.
  */
 export async function measure(cluster: ScenarioCluster, options: MeasureOptions): Promise<readonly VerdictRecord[]> {
-  const { step, settings, expectation, settleMs } = options;
+  const { step, settings, expectation, settleMs, isOver } = options;
   const planned = plan(cluster, settings, expectation);
   const until = performance.now() + settleMs;
   for (;;) {
@@ -126,7 +128,7 @@ export async function measure(cluster: ScenarioCluster, options: MeasureOptions)
     const settled = records.every(
       (each) => each.measured === each.expected || (each.predicted !== each.expected && each.measured === each.predicted),
     );
-    if (settled || performance.now() >= until) return records;
+    if (settled || performance.now() >= until || isOver?.() === true) return records;
     await new Promise((resolve) => {
       setTimeout(resolve, 100);
     });
