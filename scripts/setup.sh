@@ -10,8 +10,9 @@ stamp=node_modules/.sluice-setup
 wanted=$(cksum package-lock.json package.json packages/*/package.json .npmrc)
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
   say "installing the npm packages of package-lock.json"
-  # No install scripts: what is native in here comes as a ready package.
-  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+  # No install scripts: what is native in here comes as a ready package. Not `npm ci`, which refuses a lock file that lacks the
+  # optional packages of other platforms; --no-save keeps to the lock file and leaves it as it is.
+  npm install --ignore-scripts --no-save --no-audit --no-fund --loglevel=error >&2
   echo "$wanted" > "$stamp"
 fi
 if ! node_modules/.bin/node --version > /dev/null 2>&1; then
