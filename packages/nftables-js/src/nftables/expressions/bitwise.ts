@@ -20,7 +20,7 @@ export const bitwise: Codec<'bitwise'> = {
       throw new NetlinkError('ERR_INVALID', `a bitwise with a mask of ${mask.length} bytes and an xor of ${xor.length}`);
     writeRegister(writer, NFTA_BITWISE_SREG, source);
     writeRegister(writer, NFTA_BITWISE_DREG, destination);
-    writer.be32(NFTA_BITWISE_OP, NFT_BITWISE_MASK_XOR);
+    // Without NFTA_BITWISE_OP, which kernels before 5.6 do not know, it is mask and xor.
     writer.be32(NFTA_BITWISE_LEN, mask.length);
     writeValue(writer, NFTA_BITWISE_MASK, mask);
     writeValue(writer, NFTA_BITWISE_XOR, xor);

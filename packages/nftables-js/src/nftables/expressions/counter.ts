@@ -1,5 +1,5 @@
 /** Counts packets and bytes (enum nft_counter_attributes); named counters have the same data. */
-import { type Attributes, type MessageWriter, required } from '../../netlink/attributes.ts';
+import type { Attributes, MessageWriter } from '../../netlink/attributes.ts';
 import type { Codec } from './codec.ts';
 
 const NFTA_COUNTER_BYTES = 1;
@@ -11,15 +11,16 @@ interface Counts {
 }
 
 export function writeCounts(writer: MessageWriter, { packets, bytes }: Counts): void {
-  writer.be64(NFTA_COUNTER_BYTES, bytes);
-  writer.be64(NFTA_COUNTER_PACKETS, packets);
+  // Counters begin at zero by themselves; there may be tens of thousands of them.
+  if (bytes !== 0n) writer.be64(NFTA_COUNTER_BYTES, bytes);
+  if (packets !== 0n) writer.be64(NFTA_COUNTER_PACKETS, packets);
 }
 
 /** @throws MalformedError */
 export function readCounts(attributes: Attributes): Counts {
   return {
-    packets: required(attributes, NFTA_COUNTER_PACKETS, 'the packets of a counter').be64(),
-    bytes: required(attributes, NFTA_COUNTER_BYTES, 'the bytes of a counter').be64(),
+    packets: attributes.get(NFTA_COUNTER_PACKETS)?.be64() ?? 0n,
+    bytes: attributes.get(NFTA_COUNTER_BYTES)?.be64() ?? 0n,
   };
 }
 

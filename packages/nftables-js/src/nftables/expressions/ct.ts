@@ -50,10 +50,9 @@ function readDirection(attribute: Attribute | undefined): { readonly direction?:
 export const ct: Codec<'ct' | 'ctSet'> = {
   name: 'ct',
   write(writer, { expr, key, register, direction }) {
-    if (expr === 'ct') writeRegister(writer, NFTA_CT_DREG, register);
     writer.be32(NFTA_CT_KEY, KEYS[key]);
+    writeRegister(writer, expr === 'ct' ? NFTA_CT_DREG : NFTA_CT_SREG, register);
     writeDirection(writer, direction);
-    if (expr === 'ctSet') writeRegister(writer, NFTA_CT_SREG, register);
   },
   read(attributes) {
     const key = KEY_NAMES.get(required(attributes, NFTA_CT_KEY, 'the key of a ct').be32());

@@ -35,9 +35,8 @@ const KEY_NAMES: ReadonlyMap<number, MetaKey> = new Map(Object.entries(KEYS).map
 export const meta: Codec<'meta' | 'metaSet'> = {
   name: 'meta',
   write(writer, { expr, key, register }) {
-    if (expr === 'meta') writeRegister(writer, NFTA_META_DREG, register);
     writer.be32(NFTA_META_KEY, KEYS[key]);
-    if (expr === 'metaSet') writeRegister(writer, NFTA_META_SREG, register);
+    writeRegister(writer, expr === 'meta' ? NFTA_META_DREG : NFTA_META_SREG, register);
   },
   read(attributes) {
     const key = KEY_NAMES.get(required(attributes, NFTA_META_KEY, 'the key of a meta').be32());

@@ -11,9 +11,9 @@ const TYPES: readonly ExpressionOf<'reject'>['type'][] = ['icmp', 'tcp-reset', '
 
 export const reject: Codec<'reject'> = {
   name: 'reject',
-  write(writer, { type, code }) {
+  write(writer, { type, code = 0 }) {
     writer.be32(NFTA_REJECT_TYPE, TYPES.indexOf(type));
-    if (code !== undefined) writer.u8(NFTA_REJECT_ICMP_CODE, code);
+    writer.u8(NFTA_REJECT_ICMP_CODE, code);
   },
   read(attributes) {
     const number = required(attributes, NFTA_REJECT_TYPE, 'the type of a reject').be32();
