@@ -24,7 +24,10 @@ export const CUT_LABEL = 100;
 export const DEFAULT_CUT_MARK = 0x2000;
 const CUT = labelBits(CUT_LABEL);
 const NO_LABEL = new Uint8Array(CUT.length);
-/** Up to so many addresses the kernel looks for their flows (two listings an address); for more, one listing of all is cheaper. */
+/**
+ * Up to so many addresses the kernel looks for their flows (two listings an address); for more, one listing of all is cheaper.
+ * For IPv6 it cannot (see FlowFilter): one listing of that family serves them all.
+ */
 const FILTERED_ADDRESSES = 4;
 
 const PROTOCOLS: Readonly<Record<number, Protocol>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 58: 'ICMP', 132: 'SCTP' };
@@ -95,14 +98,15 @@ export class FlowSweep {
       yield* conntrack.flows();
       return;
     }
+    if ([...addresses].some((address) => familyOf(address) === 6)) yield* conntrack.flows({ family: 'ip6' });
     // A flow between two of the addresses is listed for each of them.
     const seen = new Set<number>();
     for (const address of addresses) {
-      const family = familyOf(address) === 4 ? 'ip' : 'ip6';
+      if (familyOf(address) === 6) continue;
       const source = addressBytes(address);
       for (const filter of [
-        { family, original: { source } },
-        { family, reply: { source } },
+        { family: 'ip', original: { source } },
+        { family: 'ip', reply: { source } },
       ] as const) {
         for (const flow of conntrack.flows(filter)) {
           if (seen.has(flow.id)) continue;

@@ -1,6 +1,9 @@
 /**
  * Which flows a listing is to give. The kernel filters by tuple since Linux 5.8 (CTA_FILTER); an older one ignores the attribute
  * it does not know and gives everything, so each filter exists twice: as attributes and as a predicate that is always applied.
+ *
+ * The kernel is never asked to compare IPv6 addresses: ctnetlink_filter_match_tuple has that comparison the wrong way round, and
+ * leaves out just the flows that match (seen in Linux 6.18).
  */
 import type { MessageWriter } from '../netlink/attributes.ts';
 import {
@@ -44,17 +47,20 @@ export function addressFamily(family: FlowFamily | undefined): number {
   return family === 'ip' ? AF_INET : AF_INET6;
 }
 
-function flagsOf(filter: TupleFilter | undefined): number {
+/** What the kernel is asked to compare. */
+function flagsOf(filter: TupleFilter | undefined, family: FlowFamily | undefined): number {
+  const protocol = filter?.protocol === undefined ? 0 : CTA_FILTER_F_CTA_PROTO_NUM;
+  if (family === 'ip6') return protocol;
   return (
     (filter?.source === undefined ? 0 : CTA_FILTER_F_CTA_IP_SRC) |
     (filter?.destination === undefined ? 0 : CTA_FILTER_F_CTA_IP_DST) |
-    (filter?.protocol === undefined ? 0 : CTA_FILTER_F_CTA_PROTO_NUM)
+    protocol
   );
 }
 
 /** Whether the filter says something about a tuple: only then is CTA_FILTER needed. */
 export function filtersTuples(filter: FlowFilter): boolean {
-  return (flagsOf(filter.original) | flagsOf(filter.reply)) !== 0;
+  return (flagsOf(filter.original, filter.family) | flagsOf(filter.reply, filter.family)) !== 0;
 }
 
 /** Writes the attributes of the filter: of the mark, and with `tuples` those that kernels before 5.8 do not know. */
@@ -65,11 +71,11 @@ export function writeFilter(writer: MessageWriter, filter: FlowFilter, tuples: b
   }
   if (!tuples || !filtersTuples(filter)) return;
   const family = filter.family ?? 'ip';
-  if (flagsOf(filter.original) !== 0) writeTupleFilter(writer, CTA_TUPLE_ORIG, family, filter.original ?? {});
-  if (flagsOf(filter.reply) !== 0) writeTupleFilter(writer, CTA_TUPLE_REPLY, family, filter.reply ?? {});
+  if (flagsOf(filter.original, family) !== 0) writeTupleFilter(writer, CTA_TUPLE_ORIG, family, filter.original ?? {});
+  if (flagsOf(filter.reply, family) !== 0) writeTupleFilter(writer, CTA_TUPLE_REPLY, family, filter.reply ?? {});
   const start = writer.beginNested(CTA_FILTER);
-  writer.u32(CTA_FILTER_ORIG_FLAGS, flagsOf(filter.original));
-  writer.u32(CTA_FILTER_REPLY_FLAGS, flagsOf(filter.reply));
+  writer.u32(CTA_FILTER_ORIG_FLAGS, flagsOf(filter.original, family));
+  writer.u32(CTA_FILTER_REPLY_FLAGS, flagsOf(filter.reply, family));
   writer.endNested(start);
 }
 

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
+import { release } from 'node:os';
 import {
   Conntrack,
   ConntrackEvents,
@@ -16,8 +17,10 @@ import {
   NETLINK_NETFILTER,
   NetlinkError,
   NetlinkSocket,
+  NLM_F_DUMP,
   Poller,
 } from 'nftables-js';
+import { writeFilter } from '../../src/conntrack/filter.ts';
 import { eventually, onlyInSandbox } from '../eventually.ts';
 
 const CUT = 100;
@@ -299,6 +302,40 @@ describe('conntrack', () => {
     assert.deepEqual(sources(conntrack.flows({ family: 'ip', original: { source: bytes('10.0.1.7'), protocol: 6 } })), []);
     assert.deepEqual(sources(conntrack.flows({ mark: { value: 0x10, mask: 0x10 } })), ['127.0.0.1']);
     assert.deepEqual(sources(conntrack.flows({ family: 'ip6', original: { protocol: 17 } })), []);
+  });
+
+  it('lists only what a filter by IPv6 address holds for, which the kernel would leave out', () => {
+    for (const last of [1, 2]) {
+      const options = `-I -t 600 -p udp -s 2001:db8::${last} -d 2001:db8::9 --sport 5 --dport 6`;
+      execFileSync('conntrack', options.split(' '), { stdio: 'ignore' });
+    }
+    const address = new Uint8Array([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    for (const filter of [
+      { original: { source: address } },
+      { reply: { destination: address } },
+      { original: { source: address, protocol: 17 } },
+    ])
+      assert.deepEqual(
+        [...conntrack.flows({ family: 'ip6', ...filter })].map(({ original }) => original.source),
+        [address],
+      );
+  });
+
+  it('leaves the filtering to a kernel that can (5.8)', function () {
+    const [major = 0, minor = 0] = release().split('.').map(Number);
+    if (major < 5 || (major === 5 && minor < 8)) return this.skip();
+    makeEntries(300);
+    const socket = NetlinkSocket.open(NETLINK_NETFILTER);
+    let messages = 0;
+    const filter = { family: 'ip', original: { source: bytes('10.0.1.7') }, reply: { source: bytes('192.0.2.1'), protocol: 17 } } as const;
+    const write = (writer: MessageWriter) => {
+      writer.raw(new Uint8Array([2, 0, 0, 0]));
+      writeFilter(writer, filter, true);
+    };
+    socket.request((1 << 8) | 1, NLM_F_DUMP, write, () => messages++, 'listing with a filter');
+    socket.close();
+    assert.equal(messages, 1);
+    return undefined;
   });
 
   it('filters by itself where the kernel refuses the filter', () => {
