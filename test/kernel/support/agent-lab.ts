@@ -1,0 +1,221 @@
+/**
+ * A lab whose nodes each run the real agent, all watching one directory of manifests.
+ *
+ *     const cluster = await AgentLab.create({ nodes: [{ name: 'n1' }], pods: [{ namespace: 'dev', name: 'web', node: 'n1' }] });
+ *     await cluster.apply(policyObject('dev', 'deny', { ingress: [] }));         // written, and in force on every node
+ *     await cluster.expect('denied', { from: 'node/n2', to: 'dev/web' });        // both families, TCP and UDP, port 80
+ *     await cluster.remove(policyObject('dev', 'deny', {}));
+ *     await cluster.close();
+ *
+ * It writes the objects of the lab's namespaces and pods by itself, before the agents start: label them with `podLabels` and
+ * `namespaceLabels`. Agents start with `agentArgs`; `start`, `agent(node).end(signal)` and `start` again restart one.
+ */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Lab, type LabProbe, type LabSpec } from '../../../src/lab/lab.ts';
+import type { Measured, ProbeProtocol } from '../../../src/lab/prober/protocol.ts';
+import { directoryRevision } from '../../../src/sources/directory.ts';
+import { AgentProcess } from './agent-process.ts';
+import { eventually } from './eventually.ts';
+import { type KubernetesObject, type Labels, namespaceObject, podObject } from './objects.ts';
+
+export interface AgentLabSpec extends LabSpec {
+  readonly podLabels?: Readonly<Record<string, Labels>>;
+  readonly namespaceLabels?: Readonly<Record<string, Labels>>;
+  /** By node; a node without an entry gets none. */
+  readonly agentArgs?: Readonly<Record<string, readonly string[]>>;
+  /** Objects that are there before the agents start. */
+  readonly objects?: readonly KubernetesObject[];
+  /** False: the test starts agents itself. */
+  readonly agents?: boolean;
+}
+
+export interface StartOptions {
+  readonly args?: readonly string[];
+  readonly wrapper?: readonly string[];
+}
+
+/** Probes of one meaning: both families, TCP and UDP, port 80, unless said otherwise. */
+export interface Expectation {
+  readonly from: string;
+  readonly to: string;
+  readonly port?: number;
+  readonly protocols?: readonly ProbeProtocol[];
+  readonly families?: readonly (4 | 6)[];
+  /** Who has to answer. Default: `to`, where it is a name. */
+  readonly answeredBy?: string;
+}
+
+export class AgentLab {
+  readonly lab: Lab;
+  /** What the agents watch. */
+  readonly directory: string;
+  readonly #root: string;
+  readonly #args: Readonly<Record<string, readonly string[]>>;
+  readonly #agents = new Map<string, AgentProcess>();
+  #starts = 0;
+
+  private constructor(lab: Lab, root: string, args: Readonly<Record<string, readonly string[]>>) {
+    this.lab = lab;
+    this.#root = root;
+    this.#args = args;
+    this.directory = join(root, 'manifests');
+    mkdirSync(this.directory);
+  }
+
+  static async create(spec: AgentLabSpec): Promise<AgentLab> {
+    const { podLabels = {}, namespaceLabels = {}, agentArgs = {}, objects = [], agents = true, ...labSpec } = spec;
+    const lab = await Lab.create(labSpec);
+    const cluster = new AgentLab(lab, mkdtempSync(join(tmpdir(), 'sluice-test-')), agentArgs);
+    try {
+      const namespaces = new Set([...lab.pods.map((pod) => pod.namespace), ...Object.keys(namespaceLabels)]);
+      cluster.write(
+        ...[...namespaces].map((name) => namespaceObject(name, namespaceLabels[name])),
+        ...lab.pods.map((pod) => podObject(pod, { labels: podLabels[pod.key] ?? {} })),
+        ...objects,
+      );
+      if (agents) {
+        for (const { name } of lab.nodes) cluster.start(name);
+        await cluster.settled();
+      }
+      return cluster;
+    } catch (error) {
+      await cluster.close();
+      throw error;
+    }
+  }
+
+  /** Starts a node's agent; where one is there already, the new one is a second one beside it. */
+  start(node: string, { args = [], wrapper }: StartOptions = {}): AgentProcess {
+    const agent = new AgentProcess(this.lab, node, {
+      source: this.directory,
+      state: this.#root,
+      name: `${node}-${++this.#starts}`,
+      args: [...(this.#args[node] ?? []), ...args],
+      ...(wrapper === undefined ? {} : { wrapper }),
+    });
+    this.#agents.set(node, agent);
+    return agent;
+  }
+
+  /** The one of this node that was started last. */
+  agent(node: string): AgentProcess {
+    return this.#agents.get(node) ?? assert.fail(`node ${node} has no agent`);
+  }
+
+  // --- the directory
+
+  #file({ kind, metadata }: KubernetesObject): string {
+    return join(this.directory, `${kind}.${metadata.namespace ?? ''}.${metadata.name}.json`.toLowerCase());
+  }
+
+  /** Writes objects, a file each, and does not wait. */
+  write(...objects: readonly KubernetesObject[]): void {
+    for (const object of objects) {
+      const file = this.#file(object);
+      writeFileSync(`${file}.new`, JSON.stringify(object));
+      renameSync(`${file}.new`, file);
+    }
+  }
+
+  /** Deletes what an object with this kind and name was written to, and does not wait. */
+  erase(...objects: readonly KubernetesObject[]): void {
+    for (const object of objects) rmSync(this.#file(object));
+  }
+
+  /** Writes objects; they are in force on every node when this resolves. */
+  async apply(...objects: readonly KubernetesObject[]): Promise<void> {
+    this.write(...objects);
+    await this.settled();
+  }
+
+  /** Deletes objects; nothing of them is in force when this resolves. */
+  async remove(...objects: readonly KubernetesObject[]): Promise<void> {
+    this.erase(...objects);
+    await this.settled();
+  }
+
+  /** Waits until every agent that runs has the directory in force as it is now. */
+  async settled(nodes: readonly string[] = [...this.#agents.keys()]): Promise<void> {
+    const revision = directoryRevision(this.directory);
+    await Promise.all(
+      nodes
+        .map((node) => this.agent(node))
+        .filter((agent) => agent.running)
+        .map((agent) => agent.reaches((status) => status.ready && status.revision === revision, `has revision ${revision} in force`)),
+    );
+  }
+
+  // --- packets
+
+  /** Makes all probes at once, and fails with those whose verdict is another one. */
+  async expect(measured: Measured, ...expectations: readonly Expectation[]): Promise<void> {
+    await this.expectAll(expectations.map((expectation) => [measured, expectation]));
+  }
+
+  /** The same with a verdict each, so that all wait at the same time. */
+  async expectAll(expectations: readonly (readonly [Measured, Expectation])[]): Promise<void> {
+    const probes = expectations.flatMap(([expected, { from, to, port = 80, protocols = ['TCP', 'UDP'] as const, families, answeredBy }]) =>
+      (families ?? familiesOf(to)).flatMap((family) =>
+        protocols.map((protocol): LabProbe & { readonly answeredBy: string | undefined } => ({
+          from,
+          to,
+          port: protocol === 'ICMP' ? 0 : port,
+          protocol,
+          family,
+          expected,
+          answeredBy: protocol === 'ICMP' ? undefined : (answeredBy ?? (isAddress(to) ? undefined : to)),
+        })),
+      ),
+    );
+    const results = await this.lab.probe(probes);
+    const wrong = probes.flatMap((probe, index) => {
+      const result = results[index] ?? assert.fail('a probe without a result');
+      const { answeredBy } = probe;
+      const right =
+        result.measured === probe.expected &&
+        (result.measured === 'denied' || answeredBy === undefined || result.answeredBy === answeredBy);
+      const said = `${result.measured} (${result.detail ?? result.answeredBy ?? 'echo'})`;
+      return right
+        ? []
+        : [`${probe.from} -> ${probe.to} ${probe.protocol}/${probe.port} IPv${probe.family}: expected ${probe.expected}, ${said}`];
+    });
+    assert.deepEqual(wrong, []);
+  }
+
+  /** The table `inet sluice` of a node, as nft lists it; `handles`: with `# handle N` after each object. */
+  async table(node: string, { handles = false } = {}): Promise<string> {
+    const { stdout } = await this.lab.exec(`node/${node}`, ['nft', ...(handles ? ['-a'] : []), 'list', 'table', 'inet', 'sluice']);
+    return stdout;
+  }
+
+  /** Packets that the last rule of a pod's chain has dropped. */
+  async dropped(direction: 'ingress' | 'egress', pod: string): Promise<number> {
+    const { stdout } = await this.lab.exec(`node/${this.lab.pod(pod).node}`, [
+      'nft',
+      'list',
+      'chain',
+      'inet',
+      'sluice',
+      `${direction}/${pod}`,
+    ]);
+    const [, packets] = /counter packets (\d+) bytes \d+ drop/.exec(stdout) ?? assert.fail(stdout);
+    return Number(packets);
+  }
+
+  async close(): Promise<void> {
+    await this.lab.close();
+    await eventually(() => [...this.#agents.values()].every((agent) => !agent.running), 'all agents have ended');
+    if (process.env['KEEP'] === undefined) rmSync(this.#root, { recursive: true, force: true });
+  }
+}
+
+function isAddress(text: string): boolean {
+  return !text.includes('/') && /[.:]/.test(text);
+}
+
+function familiesOf(to: string): readonly (4 | 6)[] {
+  return isAddress(to) ? [to.includes(':') ? 6 : 4] : [4, 6];
+}
