@@ -116,7 +116,9 @@ describe('rtnetlink', () => {
       assert.deepEqual(bridgesOfIp('rt-br'), [0, 1]);
       setBridgeFiltering(socket, find('rt-br'), { iptables: true, ip6tables: false });
       assert.deepEqual(bridgesOfIp('rt-br'), [1, 0]);
-      assert.deepEqual(find('rt-br').bridge, { iptables: true, ip6tables: false });
+      setBridgeFiltering(socket, find('rt-br'), { ip6tables: true });
+      assert.deepEqual(bridgesOfIp('rt-br'), [1, 1]);
+      assert.deepEqual(find('rt-br').bridge, { iptables: true, ip6tables: true });
       return undefined;
     });
 

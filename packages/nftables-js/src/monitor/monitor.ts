@@ -33,7 +33,7 @@ export class Monitor {
   readonly #socket: NetlinkSocket;
   readonly #onEvent: (event: MonitorEvent) => void;
   readonly #stop: () => void;
-  /** The last change, while others of its kind may follow in the same turn. */
+  /** The last change, while others of its kind may follow. No change is the last for long: a generation or a loss closes each commit. */
   #pending: Pending | undefined;
 
   private constructor(socket: NetlinkSocket, options: MonitorOptions) {
@@ -45,7 +45,6 @@ export class Monitor {
         this.#flush();
         this.#onEvent({ event: 'overrun', cause });
       },
-      turnEnded: () => this.#flush(),
     });
   }
 

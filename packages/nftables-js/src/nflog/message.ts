@@ -84,7 +84,7 @@ export function readLoggedPacket(message: Uint8Array): LoggedPacket {
 function readHardwareAddress(attribute: Attribute | undefined): Uint8Array | undefined {
   if (attribute === undefined) return undefined;
   const length = attribute.be16();
-  if (length > 8 || attribute.data.length < 4 + length) throw new MalformedError(`a link-layer address of ${length} bytes`);
+  if (attribute.data.length < 4 + length) throw new MalformedError(`a link-layer address of ${length} bytes`);
   return attribute.data.slice(4, 4 + length);
 }
 

@@ -15,8 +15,6 @@ export interface MessageListener {
   message(message: Message): void;
   /** Messages were lost (the receive buffer ran over), or one could not be read: what they told of is unknown. */
   lost(cause: OverrunError | MalformedError): void;
-  /** Everything that was waiting, or this turn's share of it, has been read. */
-  turnEnded?(): void;
 }
 
 /** @returns ends the listening; the socket stays open. May be called from within the listener. */
@@ -38,7 +36,6 @@ export function listen(poller: Poller, socket: NetlinkSocket, listener: MessageL
         listener.lost(error);
       }
     }
-    if (!stopped) listener.turnEnded?.();
   });
   return () => {
     stopped = true;

@@ -66,7 +66,7 @@ export class Poller {
    * Calls `onReadable` on the main thread whenever the socket has something to read (or an error: a lost message), again and
    * again until it has been read. What `onReadable` throws surfaces as an uncaught exception; the watch goes on.
    *
-   * @returns ends the watch. Call it before the socket is closed.
+   * @returns ends the watch. Call it before the socket is closed: its descriptor may soon be that of something else.
    * @throws NetlinkError ERR_CLOSED
    */
   watch(socket: NetlinkSocket, onReadable: () => void): () => void {

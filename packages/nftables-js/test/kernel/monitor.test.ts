@@ -116,12 +116,10 @@ describe('ruleset monitor', () => {
     const addresses = Array.from({ length: 1000 }, (_, index) => `192.0.${index >> 8}.${index & 255}`);
     nft(`add element inet monitored s { ${addresses.join(', ')} }`);
     await eventually('the generation', () => generations().length === 1);
-    assert.equal(
-      changes().reduce((sum, { count }) => sum + count, 0),
-      1000,
+    assert.deepEqual(
+      changes().map(({ object, count }) => [object, count]),
+      [['element', 1000]],
     );
-    // A turn reads a bounded number of datagrams, each with as many messages as fit into some 4 KB.
-    assert.ok(changes().length < 20, `${changes().length} events`);
   });
 
   it('tells that it was overrun, and hears what comes after that', async () => {
@@ -146,7 +144,7 @@ describe('ruleset monitor', () => {
       },
     });
     listen();
-    nft('add table inet monitored', 'add chain inet monitored c');
+    nft('add table inet monitored', 'add chain inet monitored c', 'add set inet monitored s { type ipv4_addr; }');
     nft('add chain inet monitored d');
     await eventually('both generations, by the other monitor', () => generations().length === 2);
     assert.equal(heard.length, 1);
