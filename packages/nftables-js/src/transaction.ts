@@ -2,12 +2,16 @@
  * Transactions: operations as one datagram, and what the kernel answers to it. All operations take effect, or none does.
  *
  * The kernel works off every message of a batch even after one failed, and answers with an error for each at fault; the last
- * operation asks for an acknowledgement, so success is told too. What fails only when the whole is put in force (jumps that form a
- * loop) is answered with the number of the batch's beginning, and no operation can be named.
+ * operation asks for an acknowledgement, so success is told too.
+ *
+ * What fails only when the whole is put in force (jumps that form a loop, an anonymous set that no rule uses) is answered with the
+ * number of the first message, as if that had failed. So the first asks for an acknowledgement too: the kernel gives it to a message
+ * that did not fail itself, and then no operation is to blame.
  */
 import { MessageWriter, readMessages } from './netlink/attributes.ts';
 import { KernelError, NetlinkError, OverrunError } from './netlink/errors.ts';
 import {
+  type Answer,
   type NetlinkSocket,
   NLM_F_ACK,
   NLM_F_APPEND,
@@ -113,6 +117,7 @@ class BatchEncoder {
   readonly #operations: Operation[] = [];
   readonly #sequences: number[] = [];
   readonly #indexes: number[] = [];
+  #firstMessage = -1;
   #lastMessage = -1;
   #setId = 0;
 
@@ -136,6 +141,7 @@ class BatchEncoder {
 
   end(): Batch | undefined {
     if (this.#lastMessage < 0) return undefined;
+    this.#writer.addFlags(this.#firstMessage, NLM_F_ACK);
     this.#writer.addFlags(this.#lastMessage, NLM_F_ACK);
     const start = this.#writer.beginMessage(NFNL_MSG_BATCH_END, NLM_F_REQUEST, this.#nextSequence());
     writeBatchHeader(this.#writer);
@@ -148,6 +154,7 @@ class BatchEncoder {
     this.#sequences.push(sequence);
     this.#indexes.push(this.#operations.length - 1);
     this.#lastMessage = this.#writer.beginMessage(messageType(type), NLM_F_REQUEST | flags, sequence);
+    if (this.#firstMessage < 0) this.#firstMessage = this.#lastMessage;
     writeHeader(this.#writer, family);
     return this.#lastMessage;
   }
@@ -253,36 +260,44 @@ function creation(op: 'add' | 'create'): number {
  * @throws TransactionError
  */
 export function readAnswers(socket: NetlinkSocket, batch: Batch): void {
-  const { operations, sequences, indexes } = batch;
-  const doing = describeBatch(batch);
+  const { sequences } = batch;
+  const first = sequences[0];
   const last = sequences.at(-1);
-  let failure: TransactionError | undefined;
+  const doing = describeBatch(batch);
+  let failure: Answer | undefined;
+  let firstAcknowledged = false;
   let done = false;
-  while (!done) {
-    let datagram: Uint8Array | undefined;
-    try {
-      datagram = socket.receive(doing);
-    } catch (error) {
-      // So many errors that not all of them found room; the first are waiting.
-      if (error instanceof OverrunError) continue;
-      throw error;
-    }
+  // After a failure as far as there are answers, because one for the first message may come behind.
+  while (!done || failure !== undefined) {
+    const datagram = receive(socket, doing);
     if (datagram === undefined) break;
     for (const message of readMessages(datagram)) {
       if (message.type !== NLMSG_ERROR) continue;
-      const { errno, sequence, kernelMessage } = readAnswer(message);
-      if (sequence === last) done = true;
-      if (errno === 0 || failure !== undefined) continue;
-      const index = indexes[sequences.indexOf(sequence)];
-      const operation = index === undefined ? undefined : operations[index];
-      failure =
-        index === undefined || operation === undefined
-          ? new TransactionError(errno, doing, kernelMessage)
-          : new TransactionError(errno, describeOperation(operation), kernelMessage, { operation, index });
+      const answer = readAnswer(message);
+      if (answer.errno !== 0) failure ??= answer;
+      else if (answer.sequence === first) firstAcknowledged = true;
+      if (answer.sequence === last) done = true;
     }
   }
-  if (failure !== undefined) throw failure;
+  if (failure !== undefined) throw transactionError(batch, failure, failure.sequence === first && firstAcknowledged);
   if (!done) throw new NetlinkError('ERR_NO_ANSWER', `${doing}: the kernel gave no answer`);
+}
+
+/** The next answers. Where there were so many errors that not all of them found room, the first are there. */
+function receive(socket: NetlinkSocket, doing: string): Uint8Array | undefined {
+  try {
+    return socket.receive(doing);
+  } catch (error) {
+    if (error instanceof OverrunError) return socket.receive(doing);
+    throw error;
+  }
+}
+
+function transactionError(batch: Batch, { errno, sequence, kernelMessage }: Answer, asAWhole: boolean): TransactionError {
+  const index = asAWhole ? undefined : batch.indexes[batch.sequences.indexOf(sequence)];
+  const operation = index === undefined ? undefined : batch.operations[index];
+  if (index === undefined || operation === undefined) return new TransactionError(errno, describeBatch(batch), kernelMessage);
+  return new TransactionError(errno, describeOperation(operation), kernelMessage, { operation, index });
 }
 
 /** What is being done with the batch as a whole. */

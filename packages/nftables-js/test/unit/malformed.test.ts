@@ -1,6 +1,6 @@
 /** Whatever bytes arrive, decoders answer or throw MalformedError: nothing else, and they end. */
 import assert from 'node:assert/strict';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { MalformedError, MessageWriter, readMessages } from 'nftables-js';
 import { readChain, writeChain } from '../../src/nftables/chain.ts';
 import { readCounter, writeCounter } from '../../src/nftables/counter.ts';

@@ -1,6 +1,6 @@
 /** What is written to the kernel is what is read from it: everything of types.ts survives its own encoding. */
 import assert from 'node:assert/strict';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { type Expression, MessageWriter } from 'nftables-js';
 import { readChain, writeChain } from '../../src/nftables/chain.ts';
 import { readCounter, writeCounter } from '../../src/nftables/counter.ts';
@@ -20,8 +20,8 @@ function payload(family: Family, write: (writer: MessageWriter) => void): Uint8A
 }
 
 /** Handles and owners come from the kernel, and are not written. */
-function written<T extends { readonly handle?: bigint }>({ handle: _, ...rest }: T): Omit<T, 'handle'> {
-  return rest;
+function written<T extends object>(value: T): object {
+  return Object.fromEntries(Object.entries(value).filter(([name]) => name !== 'handle' && name !== 'owner'));
 }
 
 describe('round trip', () => {
@@ -48,8 +48,7 @@ describe('round trip', () => {
   it('of tables', () => {
     fc.assert(
       fc.property(arbitrary.table, (table) => {
-        const { owner: _, ...rest } = written(table);
-        assert.deepEqual(readTable(payload(table.family, (writer) => writeTable(writer, table))), rest);
+        assert.deepEqual(readTable(payload(table.family, (writer) => writeTable(writer, table))), written(table));
       }),
     );
   });
