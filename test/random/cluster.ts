@@ -38,6 +38,17 @@ export class Dice {
     return items[this.roll(items.length)] as T;
   }
 
+  /** Fisher–Yates. */
+  shuffle<T>(items: readonly T[]): T[] {
+    const shuffled = [...items];
+    for (let end = shuffled.length - 1; end > 0; end--) {
+      const at = this.roll(end + 1);
+      // Both are within the array.
+      [shuffled[at], shuffled[end]] = [shuffled[end] as T, shuffled[at] as T];
+    }
+    return shuffled;
+  }
+
   some<T>(items: readonly T[], percent: number): T[] {
     return items.filter(() => this.chance(percent));
   }
@@ -47,6 +58,8 @@ export class Dice {
 export type Coverage = Map<number, number>;
 
 export const NAMESPACES = ['x', 'y', 'z'] as const;
+/** A namespace that has pods and policies, and no object. */
+export const ORPHAN = 'w';
 export const NODES = ['node-a', 'node-b'] as const;
 /** The underlay's addresses; .10 upwards are nodes, .100 the outside host. */
 export const NODE_ADDRESSES: Readonly<Record<string, readonly [string, string]>> = {
@@ -63,8 +76,13 @@ export const PORTS = [80, 81, 8080] as const;
 export const PORT_NAMES = ['web', 'dns', 'admin'] as const;
 export const PROTOCOLS = ['TCP', 'UDP', 'SCTP'] as const;
 
-const LABELS: Readonly<Record<string, readonly string[]>> = { app: ['a', 'b', 'c'], tier: ['front', 'back', ''], track: ['blue'] };
-const NAMESPACE_LABELS: Readonly<Record<string, readonly string[]>> = { team: ['red', 'green'], env: ['prod', 'dev'] };
+export const LABELS: Readonly<Record<string, readonly string[]>> = { app: ['a', 'b', 'c'], tier: ['front', 'back', ''], track: ['blue'] };
+export const NAMESPACE_LABELS: Readonly<Record<string, readonly string[]>> = { team: ['red', 'green'], env: ['prod', 'dev'] };
+
+export interface PodTraits {
+  readonly hostNetwork?: boolean;
+  readonly terminal?: boolean;
+}
 
 export class ClusterGenerator {
   readonly dice: Dice;
@@ -100,11 +118,21 @@ export class ClusterGenerator {
     );
   }
 
-  /** @param host number of the address in the node's podCIDR, from 2 on; two pods of one number overlap (rows 33, 40) */
-  pod(namespace: string, name: string, node: string, host: number, families: readonly Family[] = [4, 6]): ApiObject {
+  /**
+   * @param host number of the address in the node's podCIDR, from 2 on; two pods of one number overlap (rows 33, 40)
+   * @param traits what is not left to chance
+   */
+  pod(
+    namespace: string,
+    name: string,
+    node: string,
+    host: number,
+    families: readonly Family[] = [4, 6],
+    traits: PodTraits = {},
+  ): ApiObject {
     const { dice } = this;
-    const hostNetwork = dice.chance(6);
-    const terminal = !hostNetwork && dice.chance(6);
+    const hostNetwork = traits.hostNetwork ?? dice.chance(6);
+    const terminal = traits.terminal ?? (!hostNetwork && dice.chance(6));
     if (hostNetwork) this.cover(29);
     if (terminal) this.cover(33);
     if (families.length > 1) this.cover(36);
@@ -122,7 +150,7 @@ export class ClusterGenerator {
       const protocol = dice.pick(PROTOCOLS);
       return [{ name: portName, containerPort: dice.pick(PORTS), ...(protocol === 'TCP' && dice.chance(50) ? {} : { protocol }) }];
     });
-    const sidecar = dice.chance(20);
+    const sidecar = dice.chance(35);
     if (sidecar) this.cover(16);
     const initContainers = sidecar
       ? [
@@ -174,7 +202,7 @@ export class ClusterGenerator {
         this.cover(8);
         return { matchExpressions: [{ key, operator: 'DoesNotExist' }] };
       default:
-        if (!dice.chance(12))
+        if (!dice.chance(25))
           return { matchLabels: { [key]: dice.pick(values) }, matchExpressions: [{ key: dice.pick(keys), operator: 'Exists' }] };
         this.cover(11);
         return {
@@ -255,7 +283,7 @@ export class ClusterGenerator {
         return { podSelector: this.selector(), namespaceSelector: this.selector(NAMESPACE_LABELS) };
       case 5:
         return {
-          namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': dice.pick(NAMESPACES) } },
+          namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': dice.pick([...NAMESPACES, ORPHAN]) } },
           podSelector: this.selector(),
         };
       case 6:
@@ -291,9 +319,9 @@ export class ClusterGenerator {
       case 3:
         this.cover(15, 16);
         if (direction === 'egress' && !hasPeers) this.cover(17);
-        return { ...named, port: dice.pick([...PORT_NAMES, 'mesh', 'setup', 'nobody']) };
+        return { ...named, port: dice.pick([...PORT_NAMES, 'mesh', 'mesh', 'setup', 'setup', 'nobody']) };
       case 4:
-        if (!dice.chance(25)) break;
+        if (!dice.chance(60)) break;
         this.cover(39);
         return dice.pick([
           { protocol: 'ICMP', port: 80 },
@@ -331,7 +359,7 @@ export class ClusterGenerator {
     const spec: Record<string, unknown> = { podSelector: this.selector() };
     for (const direction of ['ingress', 'egress'] as const) {
       if (!dice.chance(60)) continue;
-      const rules = dice.pick([0, 1, 1, 2]);
+      const rules = dice.pick([0, 1, 2, 2, 3]);
       spec[direction] = Array.from({ length: rules }, () => this.rule(direction));
       if (rules === 0) this.cover(direction === 'ingress' ? 2 : 1);
     }

@@ -1,0 +1,85 @@
+/**
+ * Drawing what is worth probing. A cluster has a theme: misreadings that it has to be able to show, and it is drawn until it can, so
+ * that even rare corners are met in every run. Clusters of consecutive seeds go through all misreadings.
+ */
+import { type ApiObject, Dice } from './cluster.ts';
+import { LabCluster } from './lab-cluster.ts';
+import { type Misreading, MISREADINGS, MisreadCluster } from './misreadings.ts';
+import { expectationOf, type Probe, PROBES } from './probes.ts';
+import { worldFrom } from './world.ts';
+
+/** Draws that are made for a theme before it is given up; its rarest misreading shows in one of about fifty. */
+const DRAWS_MAX = 400;
+const PROBES_A_STATE = 320;
+/** Of each misreading that a state can show. */
+const PROBES_A_MISREADING = 6;
+/** So many consecutive seeds have every misreading as their theme. */
+export const SEEDS_FOR_ALL = Math.ceil(MISREADINGS.length / 2);
+
+/** The misreadings that the cluster of a seed is to show: two, far from each other in the list, so that they are rarely both rare. */
+export function themesOf(seed: number): readonly Misreading[] {
+  const at = ((seed % SEEDS_FOR_ALL) + SEEDS_FOR_ALL) % SEEDS_FOR_ALL;
+  return [MISREADINGS[at], MISREADINGS[at + SEEDS_FOR_ALL]].filter((theme) => theme !== undefined);
+}
+
+export interface PlannedProbe {
+  readonly probe: Probe;
+  readonly shows: readonly Misreading[];
+}
+
+/** Draws a cluster that shows its themes (all but what only a change can show). */
+export function drawCluster(seed: number): LabCluster {
+  const themes = themesOf(seed).filter(({ row }) => row !== 38);
+  let best: LabCluster | undefined;
+  let most = -1;
+  for (let draw = 0; draw < DRAWS_MAX; draw++) {
+    const cluster = new LabCluster(Math.imul(seed, 0x9e3779b1) + draw);
+    const shown = shownThemes(cluster.objects, undefined, themes);
+    if (shown > most) [best, most] = [cluster, shown];
+    if (shown === themes.length) break;
+  }
+  if (best === undefined) throw new Error('nothing was drawn');
+  return best;
+}
+
+function shownThemes(objects: readonly ApiObject[], before: readonly ApiObject[] | undefined, themes: readonly Misreading[]): number {
+  const misread = new MisreadCluster(objects, before, new Set(themes));
+  const world = worldFrom(objects);
+  const open = new Set(themes);
+  for (const probe of PROBES) {
+    if (open.size === 0) break;
+    for (const misreading of misread.shownBy(probe, expectationOf(world, probe))) open.delete(misreading);
+  }
+  return themes.length - open.size;
+}
+
+/** Some of every misreading that the objects can show, and others at random. */
+export function drawProbes(seed: number, objects: readonly ApiObject[], before: readonly ApiObject[] | undefined): readonly PlannedProbe[] {
+  const dice = new Dice(seed);
+  const misread = new MisreadCluster(objects, before);
+  const world = worldFrom(objects);
+  const wanted = new Map<Misreading, number>();
+  const chosen: PlannedProbe[] = [];
+  const others: PlannedProbe[] = [];
+  for (const probe of dice.shuffle(PROBES)) {
+    const shows = misread.shownBy(probe, expectationOf(world, probe));
+    const isWanted = shows.some((misreading) => (wanted.get(misreading) ?? 0) < PROBES_A_MISREADING);
+    for (const misreading of shows) wanted.set(misreading, (wanted.get(misreading) ?? 0) + (isWanted ? 1 : 0));
+    (isWanted ? chosen : others).push({ probe, shows });
+  }
+  return [...chosen, ...others.slice(0, Math.max(0, PROBES_A_STATE - chosen.length))];
+}
+
+/** Changes the cluster so that some verdict is another one, if that can be had. Says what was changed. */
+export function drawChange(cluster: LabCluster, seed: number): readonly string[] {
+  const isTheme = themesOf(seed).some(({ row }) => row === 38);
+  const before = cluster.objects;
+  const world = worldFrom(before);
+  const changes: string[] = [];
+  for (let draw = 0; draw < 10; draw++) {
+    changes.push(...cluster.change(isTheme ? 'labels' : undefined));
+    const after = worldFrom(cluster.objects);
+    if (PROBES.some((probe) => expectationOf(world, probe).allowed !== expectationOf(after, probe).allowed)) break;
+  }
+  return changes;
+}
