@@ -385,7 +385,7 @@ describe('conntrack', () => {
     const deleting = performance.now();
     assert.ok(conntrack.apply(changes).every((outcome) => outcome === 'done'));
     const deleteMs = performance.now() - deleting;
-    // Some 0.2 and 0.2 seconds on an idle machine.
+    // Some 0.3 seconds each on a machine of two cores, most of it in the kernel; the bound is for a busy one.
     assert.ok(listMs < 5000, `listing took ${listMs} ms`);
     assert.ok(deleteMs < 5000, `deleting took ${deleteMs} ms`);
   });
