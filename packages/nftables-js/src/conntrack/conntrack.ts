@@ -5,8 +5,9 @@
  * the other direction. A label (or a bit of the mark) that the first rule drops stops both directions at once.
  */
 import { MessageWriter, readAttributes, readMessages, required } from '../netlink/attributes.ts';
-import { KernelError, MalformedError, NetlinkError } from '../netlink/errors.ts';
+import { KernelError, NetlinkError } from '../netlink/errors.ts';
 import {
+  doneErrno,
   NETLINK_NETFILTER,
   NetlinkSocket,
   NLM_F_ACK,
@@ -110,7 +111,7 @@ export class Conntrack {
             if (flow !== undefined && flowMatches(flow, filter)) yield flow;
           } else if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
             ended = true;
-            const errno = message.type === NLMSG_DONE ? doneErrno(message.payload) : readAnswer(message).errno;
+            const errno = message.type === NLMSG_DONE ? doneErrno(message) : readAnswer(message).errno;
             if (errno !== 0) throw new KernelError(errno, doing);
             return;
           }
@@ -217,10 +218,4 @@ function successful(outcome: FlowOutcome | undefined): 'done' | 'gone' | 'no-lab
   if (outcome instanceof KernelError) throw outcome;
   if (outcome === undefined) throw new NetlinkError('ERR_NO_ANSWER', 'changing a conntrack entry: no outcome');
   return outcome;
-}
-
-/** The error with which a dump ended (struct nlmsgerr's first field alone). */
-function doneErrno(payload: Uint8Array): number {
-  if (payload.length < 4) throw new MalformedError(`the end of a dump of ${payload.length} bytes`);
-  return -new DataView(payload.buffer, payload.byteOffset).getInt32(0, true);
 }

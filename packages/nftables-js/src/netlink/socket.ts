@@ -77,6 +77,12 @@ export function readAnswer(message: Message): Answer {
   return text === undefined ? { errno, sequence } : { errno, sequence, kernelMessage: text };
 }
 
+/** The error with which a dump ended, 0 for none. @throws MalformedError */
+export function doneErrno({ payload }: Message): number {
+  if (payload.length < 4) throw new MalformedError(`the end of a dump of ${payload.length} bytes`);
+  return -new DataView(payload.buffer, payload.byteOffset).getInt32(0, true);
+}
+
 export class NetlinkSocket {
   /** For poll(2). */
   readonly fd: number;
@@ -240,7 +246,12 @@ export class NetlinkSocket {
       for (const message of readMessages(datagram)) {
         if (message.sequence !== sequence) continue;
         if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
-        if (message.type === NLMSG_DONE) return interrupted;
+        if (message.type === NLMSG_DONE) {
+          // A dump that fails half-way ends like one that is complete, but for the number.
+          const errno = doneErrno(message);
+          if (errno !== 0) throw new KernelError(errno, doing);
+          return interrupted;
+        }
         if (message.type === NLMSG_ERROR) {
           const answer = readAnswer(message);
           if (answer.errno === 4 && dump) return true;
