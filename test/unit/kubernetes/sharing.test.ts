@@ -60,6 +60,13 @@ describe('projected pods', () => {
     assert.ok(Math.max(...rates) > 20_000, `${rates.map(Math.round).join(', ')} a second`);
   });
 
+  it('do not take labels for equal that only read alike in a row', () => {
+    const sharing = new Sharing();
+    for (const labels of [{ ab: 'c' }, { a: 'bc' }, { a: 'b', c: '' }, { a: '', bc: '' }]) {
+      assert.deepEqual(sharing.labels(new Map(Object.entries(labels))), new Map(Object.entries(labels)));
+    }
+  });
+
   it('never share labels that differ, however they are spelled', () => {
     const odd = fc.string({ unit: fc.constantFrom('a', ',', ':', '1', '2', '\0'), maxLength: 6 });
     const labels = fc.dictionary(odd, odd, { maxKeys: 3 });

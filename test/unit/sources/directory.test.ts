@@ -5,6 +5,7 @@ import {
   mkdtempSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   utimesSync,
@@ -128,6 +129,7 @@ describe('a directory as a source', () => {
       try {
         await source.start(recorder);
         assert.deepEqual(recorder.names(), ['Pod dev/a']);
+        assert.deepEqual(recorder.problemTexts(), []);
         writeFileSync(join(elsewhere, 'data'), podYaml('b'));
         await hasNames('Pod dev/b');
       } finally {
@@ -171,6 +173,22 @@ describe('a directory as a source', () => {
       await hasNames('Pod dev/a', 'Pod dev/again');
       write('sub/b.yaml', podYaml('further'));
       await hasNames('Pod dev/a', 'Pod dev/further');
+    });
+
+    it('follows a directory that is removed and made again at once', async () => {
+      // If it gets the inode of the old one (as it does on ext4), it looks as if it were watched already.
+      const sub = join(directory, 'sub');
+      const { ino } = statSync(sub);
+      for (let i = 0; i < 50 && (i === 0 || statSync(sub).ino !== ino); i++) {
+        rmSync(sub, { recursive: true });
+        mkdirSync(sub);
+      }
+      write('sub/b.yaml', podYaml('c'));
+      await hasNames('Pod dev/a', 'Pod dev/c');
+      // Until the notices of all this have run out, so that only a new watch can tell of what comes next.
+      await sleep(100);
+      write('sub/b.yaml', podYaml('d'));
+      await hasNames('Pod dev/a', 'Pod dev/d');
     });
 
     it('emits nothing where nothing differs for policy', async () => {
