@@ -90,8 +90,8 @@ function describeObject(operation: Operation): string {
   if ('counter' in operation) return `counter ${operation.counter.family} ${operation.counter.table} ${operation.counter.name}`;
   const { rule } = operation;
   const comment = 'comment' in rule && rule.comment !== undefined ? ` "${rule.comment}"` : '';
-  const handle = 'handle' in rule ? ` handle ${rule.handle}` : 'position' in operation ? ` at handle ${operation.position}` : '';
-  return `rule ${rule.family} ${rule.table} ${rule.chain}${comment}${handle}`;
+  const handle = operation.op === 'delete' ? operation.rule.handle : operation.position;
+  return `rule ${rule.family} ${rule.table} ${rule.chain}${handle === undefined ? '' : ` handle ${handle}`}${comment}`;
 }
 
 /**

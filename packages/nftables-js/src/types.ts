@@ -165,7 +165,10 @@ export type Expression =
       readonly portMax?: Register;
       readonly flags?: number;
     }
-  /** What this version does not know, kept as it was: it can be listed and written back. */
+  /**
+   * What this version does not know, kept as the kernel gave it. It can be written back, except for the few expressions whose
+   * listing the kernel itself does not take (setting a TCP option).
+   */
   | { readonly expr: 'unknown'; readonly name: string; readonly data: Uint8Array };
 
 export interface Rule {

@@ -3,12 +3,18 @@ import { execFileSync } from 'node:child_process';
 import { NftConnection } from 'nftables-js';
 import { onlyInSandbox } from './eventually.ts';
 
-/** Runs `nft COMMAND…`; what it printed. Throws with what it complained of. */
+/** Runs commands of nft in one go; what it printed. Throws with what it complained of. */
 export function nft(...commands: readonly string[]): string {
-  return execFileSync('nft', commands.length === 1 ? commands : [commands.join('; ')], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  return run(commands.join('; '));
+}
+
+/** Loads a file. */
+export function nftFile(path: string): void {
+  run('-f', path);
+}
+
+function run(...args: readonly string[]): string {
+  return execFileSync('nft', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
 /** What `nft list table` prints, without indentation and line ends, one line a line. */

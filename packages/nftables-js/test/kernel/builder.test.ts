@@ -97,7 +97,7 @@ const INET: Rules = [
   ['icmp type != redirect', icmp.type.neq('redirect')],
   ['icmpv6 type nd-redirect drop', icmpv6.type.eq('nd-redirect'), drop],
   ['icmpv6 type @types ip6 hoplimit 255', icmpv6.type.in('types'), ip6.hoplimit.eq(255)],
-  ['icmpv6 type nd-neighbor-solicit-nd-neighbor-advert', icmpv6.type.range(135, 136)],
+  ['icmpv6 type 135-136', icmpv6.type.range(135, 136)],
   ['ip6 hoplimit 255 icmpv6 type nd-neighbor-solicit', ip6.hoplimit.eq(255), icmpv6.type.eq('nd-neighbor-solicit')],
   ['ip ttl 1', ip.ttl.eq(1)],
   ['ip protocol udp', ip.protocol.eq('udp')],
@@ -186,7 +186,6 @@ const BASES: Partial<Record<Family, Chain['base']>> = {
 /** How nft lists what can be told in other words. */
 const LISTED: Readonly<Record<string, string>> = {
   'meta l4proto tcp th dport @ports': 'tcp dport @ports',
-  'icmpv6 type nd-neighbor-solicit-nd-neighbor-advert': 'icmpv6 type 135-136',
   'reject with tcp reset': 'meta l4proto tcp reject with tcp reset',
   'meta nfproto ipv4 ip saddr @v4': 'ip saddr @v4',
   'ether type ip ip saddr 10.0.0.1': 'ip saddr 10.0.0.1',

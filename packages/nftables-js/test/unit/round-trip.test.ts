@@ -20,7 +20,7 @@ function payload(family: Family, write: (writer: MessageWriter) => void): Uint8A
 }
 
 /** Handles and owners come from the kernel, and are not written. */
-function written<T extends object>(value: T): object {
+function written(value: object): object {
   return Object.fromEntries(Object.entries(value).filter(([name]) => name !== 'handle' && name !== 'owner'));
 }
 
