@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ChildProcess } from 'node:child_process';
 import type { StatusDocument } from '../observability/status.ts';
+import { directoryRevision } from '../sources/directory.ts';
 import { LabError } from './errors.ts';
 import type { Lab } from './lab.ts';
 
@@ -108,16 +109,12 @@ export class LabAgents {
     }
   }
 
-  /** How many times each agent has brought rules into force, or found them to be; for {@link committed}. */
-  commits(): ReadonlyMap<string, number> {
-    return new Map([...this.#agents.keys()].map((node) => [node, this.status(node)?.commits ?? 0]));
-  }
-
-  /** Waits until every agent has committed since; false where one has not within the time (nothing may have changed for it). */
-  async committed(since: ReadonlyMap<string, number>, withinMs: number): Promise<boolean> {
+  /** Waits until every agent has the directory in force as it is now; false where one has not within the time. */
+  async inForce(withinMs: number): Promise<boolean> {
+    const revision = directoryRevision(this.#options.source);
     const until = performance.now() + withinMs;
-    for (const [node, count] of since) {
-      while ((this.status(node)?.commits ?? 0) <= count) {
+    for (const node of this.#agents.keys()) {
+      while (!(this.status(node)?.ready === true && this.status(node)?.revision === revision)) {
         this.check();
         if (performance.now() > until) return false;
         await sleep(POLL_MS);

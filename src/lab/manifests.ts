@@ -118,8 +118,21 @@ function expand(value: unknown, place: Place, text: string): readonly ScenarioOb
     });
   }
   const name = isRecord(metadata) ? metadata['name'] : undefined;
-  if (typeof name !== 'string' || name === '') throw scenarioError('SCENARIO_OBJECT', place, `the ${kind} has no metadata.name`);
+  if (typeof name !== 'string' || name === '') {
+    const fault = name === undefined || name === null ? `the ${kind} has no metadata.name` : `the ${kind}'s metadata.name is not text`;
+    throw scenarioError(
+      'SCENARIO_OBJECT',
+      place,
+      fault,
+      typeof name === 'boolean'
+        ? 'YAML as Kubernetes reads it takes y, n, yes, no, on and off for booleans: put the name in quotes.'
+        : undefined,
+    );
+  }
   const given = isRecord(metadata) ? metadata['namespace'] : undefined;
+  if (given !== undefined && given !== null && typeof given !== 'string') {
+    throw scenarioError('SCENARIO_OBJECT', place, `metadata.namespace of ${kind} ${name} is not text`, 'Put it in quotes.');
+  }
   const namespace = CLUSTER_SCOPED.has(kind) ? '' : typeof given === 'string' && given !== '' ? given : 'default';
   return [{ kind, namespace, name, id: objectId(kind, namespace, name), place, value, text }];
 }

@@ -38,9 +38,6 @@ export interface Stage {
   close(): Promise<void>;
 }
 
-/** How long an agent may take to notice a change; one that does not touch its node it need not notice. */
-const COMMIT_MS = 1500;
-
 /** Everything that was probed is in `reports`; the lab stays up until it is closed. */
 export async function playScenario(scenario: Scenario, options: PlayOptions): Promise<Stage> {
   const { progress, state } = options;
@@ -87,11 +84,10 @@ async function playStep(
   { settleMs = 10_000 }: PlayOptions,
 ): Promise<StepReport> {
   const startedAt = performance.now();
-  const commits = agents?.commits();
   const isStart = step === scenario.cluster;
   const changes = isStart ? [] : await cluster.apply(step);
-  const changed = changes.some(({ change }) => change !== 'unchanged');
-  if (changed && commits !== undefined) await agents?.committed(commits, COMMIT_MS);
+  // What an agent could not bring into force shows in the probes.
+  await agents?.inForce(settleMs);
   const { settings } = scenario;
   const records = await measure(cluster, { step: step.name, settings, expectation: step.expectation, settleMs });
   agents?.check();
