@@ -5,11 +5,11 @@
  * of the sender and ingress of the receiver both have to agree, whatever other tables do. The hook sees each packet once: bridged,
  * routed, after DNAT, hairpin. What a node itself sends or receives (kubelet's probes) does not come through here (row 28).
  */
-import { type Chain, type Expression, labelBits, type Rule, type SetDefinition, type Table } from 'nftables-js';
+import type { Chain, Rule, SetDefinition, Table } from 'nftables-js';
+import { accept, counter, ct, drop, icmp, icmpv6, ip, ip6, meta, type Part, rule } from 'nftables-js/builder';
 import type { Family } from '../../policy/address.ts';
 import type { Direction } from '../../policy/objects.ts';
 import { CUT_LABEL } from '../conntrack/flow-sweep.ts';
-import { addressVerdict, counter, ctLabel, ctMark, ctState, hopLimit, icmpType, protocol, verdict } from './match.ts';
 import type { DesiredTableChain } from './table-content.ts';
 
 export const FAMILY = 'inet';
@@ -52,12 +52,6 @@ export function frameChains(options: TableOptions): DesiredTableChain[] {
   });
 }
 
-/** ICMP redirect (RFC 792) and ICMPv6 redirect (RFC 4861): conntrack counts the former as related to a flow (row 46). */
-const REDIRECT = { ICMP: 5, ICMPv6: 137 } as const;
-/** Neighbour solicitation and advertisement (RFC 4861); they are only genuine with a hop limit of 255. */
-const NEIGHBOUR_DISCOVERY = [135, 136] as const;
-const GENUINE_HOP_LIMIT = 255;
-
 /** What the rules of the base chains say of themselves. */
 export const FRAME_COMMENTS = {
   cutLabel: 'flow cut by a policy change',
@@ -69,22 +63,24 @@ export const FRAME_COMMENTS = {
 } as const;
 
 function frameRules(direction: Direction, { cutMark }: TableOptions): Rule[] {
-  const side = direction === 'ingress' ? 'destination' : 'source';
-  const rules: [comment: string, expressions: Expression[]][] = [
-    [FRAME_COMMENTS.cutLabel, [...ctLabel(labelBits(CUT_LABEL)), counter(), verdict({ verdict: 'drop' })]],
-    [FRAME_COMMENTS.cutMark, [...ctMark(cutMark), counter(), verdict({ verdict: 'drop' })]],
-    [FRAME_COMMENTS.established, [...ctState('established'), verdict({ verdict: 'accept' })]],
+  const judgedAddress = { 4: direction === 'ingress' ? ip.daddr : ip.saddr, 6: direction === 'ingress' ? ip6.daddr : ip6.saddr };
+  const rules: [comment: string, ...parts: Part[]][] = [
+    [FRAME_COMMENTS.cutLabel, ct.label(CUT_LABEL), counter(), drop],
+    [FRAME_COMMENTS.cutMark, ct.mark.anyBit(cutMark), counter(), drop],
+    [FRAME_COMMENTS.established, ct.state.any(['established']), accept],
+    // Of what conntrack calls related only errors (row 46): no redirects, and no connections that helpers expect.
+    [FRAME_COMMENTS.related, ct.state.any(['related']), meta.l4proto.eq('icmp'), icmp.type.neq('redirect'), accept],
+    [FRAME_COMMENTS.related, ct.state.any(['related']), meta.l4proto.eq('icmpv6'), icmpv6.type.neq('nd-redirect'), accept],
+    // Neighbour discovery is only genuine with a hop limit of 255 (RFC 4861).
+    [FRAME_COMMENTS.neighbourDiscovery, ip6.hoplimit.eq(255), icmpv6.type.eq('nd-neighbor-solicit'), accept],
+    [FRAME_COMMENTS.neighbourDiscovery, ip6.hoplimit.eq(255), icmpv6.type.eq('nd-neighbor-advert'), accept],
+    ...FAMILIES.map((family): [string, Part] => [FRAME_COMMENTS.pods, judgedAddress[family].vmap(verdictMapName(direction, family))]),
   ];
-  for (const icmp of ['ICMP', 'ICMPv6'] as const) {
-    const errors = [...ctState('related'), ...protocol(icmp), ...icmpType('neq', REDIRECT[icmp]), verdict({ verdict: 'accept' })];
-    rules.push([FRAME_COMMENTS.related, errors]);
-  }
-  for (const type of NEIGHBOUR_DISCOVERY) {
-    rules.push([
-      FRAME_COMMENTS.neighbourDiscovery,
-      [...hopLimit(GENUINE_HOP_LIMIT), ...protocol('ICMPv6'), ...icmpType('eq', type), verdict({ verdict: 'accept' })],
-    ]);
-  }
-  for (const family of FAMILIES) rules.push([FRAME_COMMENTS.pods, addressVerdict(family, side, verdictMapName(direction, family))]);
-  return rules.map(([comment, expressions]) => ({ family: FAMILY, table: TABLE, chain: direction, expressions, comment }));
+  return rules.map(([comment, ...parts]) => ({
+    family: FAMILY,
+    table: TABLE,
+    chain: direction,
+    expressions: rule(FAMILY, ...parts),
+    comment,
+  }));
 }

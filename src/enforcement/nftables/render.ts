@@ -1,33 +1,40 @@
 /** From the neutral terms of a ruleset to nf_tables objects. Pure: equal input gives equal objects, so that comparing them tells. */
-import type { DataType, Element, Expression, Rule, SetDefinition } from 'nftables-js';
+import type { DataType, Element, Rule, SetDefinition } from 'nftables-js';
+import {
+  accept,
+  type AddressField,
+  concat,
+  counter,
+  drop,
+  ip,
+  ip6,
+  jump,
+  limit,
+  log,
+  meta,
+  type Part,
+  rule,
+  sctp,
+  tcp,
+  th,
+  udp,
+} from 'nftables-js/builder';
 import { type Address, addressBytes, type Family, familyOf } from '../../policy/address.ts';
-import type { Direction } from '../../policy/objects.ts';
+import type { Direction, PolicyProtocol } from '../../policy/objects.ts';
 import type { PortRange } from '../../policy/ports.ts';
 import { addressAfter } from '../../policy/ranges.ts';
 import type { AdmitRule, ChainRule, DesiredChain, SetDescription, SetElement } from '../../ruleset/objects.ts';
 import { FAMILY, TABLE, type TableOptions } from './frame.ts';
-import {
-  addressIn,
-  addressIs,
-  be16,
-  counter,
-  destinationIn,
-  family,
-  IPPROTO,
-  peerSide,
-  portBetween,
-  portIn,
-  protocol,
-  verdict,
-} from './match.ts';
 import type { DesiredTableChain } from './table-content.ts';
 
+/** linux/in.h */
+const IPPROTO: Readonly<Record<PolicyProtocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
 /** The kernel takes 128 bytes, its terminating zero included. */
 const LONGEST_COMMENT = 127;
 /** NF_LOG_PREFIXLEN is 128. */
 const LONGEST_LOG_PREFIX = 127;
 /** Refused packets that a pod's chain sends to the log, a second. Dropping is never behind a limit: it is a rule of its own. */
-export const LOGGED_A_SECOND = 10n;
+export const LOGGED_A_SECOND = 10;
 export const LOGGED_AT_ONCE = 20;
 
 const ADDRESS_TYPE: Readonly<Record<Family, DataType>> = { 4: 'ipv4_addr', 6: 'ipv6_addr' };
@@ -70,6 +77,10 @@ export function* renderVerdicts(verdicts: Iterable<readonly [address: Address, c
   for (const [address, chain] of verdicts) yield { key: addressBytes(address), data: { verdict: 'goto', chain } };
 }
 
+function be16(value: number): Uint8Array {
+  return Uint8Array.of(value >> 8, value & 0xff);
+}
+
 /** In a concatenation each part is padded to four bytes. */
 function elementBytes(element: SetElement): Uint8Array {
   if (typeof element !== 'object') return addressBytes(element);
@@ -97,56 +108,62 @@ function afterPort(last: PortRange['last']): Uint8Array | undefined {
 }
 
 export function renderChain(chain: DesiredChain, options: TableOptions): DesiredTableChain {
-  const rule = (expressions: Expression[], comment?: string): Rule => ({
+  const toRule = (parts: readonly Part[], comment?: string): Rule => ({
     family: FAMILY,
     table: TABLE,
     chain: chain.name,
-    expressions,
+    expressions: rule(FAMILY, ...parts),
     ...(comment === undefined ? {} : { comment: shortened(comment) }),
   });
   return {
     chain: { family: FAMILY, table: TABLE, name: chain.name, comment: shortened(chain.comment) },
-    rules: chain.rules.map((of) => rule(renderRule(of, chain.direction), of.kind === 'admit' ? of.comment : undefined)),
-    tail: chain.kind === 'pod' ? refusal(chain, options).map((expressions) => rule(expressions)) : [],
+    rules: chain.rules.map((of) => toRule(renderRule(of, chain.direction), of.kind === 'admit' ? of.comment : undefined)),
+    tail: chain.kind === 'pod' ? refusal(chain, options).map((parts) => toRule(parts)) : [],
   };
 }
 
-function renderRule(rule: ChainRule, direction: Direction): Expression[] {
-  switch (rule.kind) {
+/** The address of the side that a direction is not about. */
+function peerAddress(direction: Direction, family: Family): AddressField {
+  const fields = family === 4 ? ip : ip6;
+  return direction === 'ingress' ? fields.saddr : fields.daddr;
+}
+
+function renderRule(of: ChainRule, direction: Direction): Part[] {
+  switch (of.kind) {
     case 'self':
-      return [...addressIs(familyOf(rule.address), peerSide(direction), addressBytes(rule.address)), verdict({ verdict: 'accept' })];
+      return [peerAddress(direction, familyOf(of.address)).eq(addressBytes(of.address)), accept];
     case 'jump':
-      return [verdict({ verdict: 'jump', chain: rule.chain })];
+      return [jump(of.chain)];
     case 'admit':
-      return [...renderMatches(rule, direction), counter(), verdict({ verdict: 'accept' })];
+      return [...renderMatches(of, direction), counter(), accept];
   }
 }
 
-function renderMatches(rule: AdmitRule, direction: Direction): Expression[] {
-  const expressions: Expression[] = [];
-  if (rule.family !== undefined) {
-    if (rule.peer !== undefined) expressions.push(...addressIn(rule.family, peerSide(direction), rule.peer));
-    // Said once: a second `meta nfproto` would compare what is known already.
-    if (rule.named !== undefined)
-      expressions.push(...destinationIn(rule.family, rule.named).slice(rule.peer === undefined ? 0 : family(rule.family).length));
-  }
-  if (rule.protocol !== undefined) expressions.push(...protocol(rule.protocol));
-  if (typeof rule.port === 'string') expressions.push(...portIn(rule.port));
-  else if (rule.port !== undefined) expressions.push(...portBetween(rule.port.first, rule.port.last));
-  return expressions;
+const TRANSPORT = { TCP: tcp, UDP: udp, SCTP: sctp } as const;
+
+function renderMatches({ family, peer, named, protocol, port }: AdmitRule, direction: Direction): Part[] {
+  const parts: Part[] = [];
+  if (family !== undefined && peer !== undefined) parts.push(peerAddress(direction, family).in(peer));
+  if (family !== undefined && named !== undefined)
+    parts.push(concat(family === 4 ? ip.daddr : ip6.daddr, meta.l4proto, th.dport).in(named));
+  if (protocol === undefined) return parts;
+  const { dport } = TRANSPORT[protocol];
+  if (port === undefined) parts.push(meta.l4proto.eq(IPPROTO[protocol]));
+  else if (typeof port === 'string') parts.push(dport.in(port));
+  else parts.push(port.first === port.last ? dport.eq(port.first) : dport.range(port.first, port.last));
+  return parts;
 }
 
 /** What a pod's chain ends with. */
-function refusal(chain: DesiredChain, { logGroup }: TableOptions): Expression[][] {
-  const drop = [counter(), verdict({ verdict: 'drop' })];
-  if (logGroup === undefined) return [drop];
-  return [
-    [
-      { expr: 'limit', unit: 'packets', rate: LOGGED_A_SECOND, per: 'second', burst: LOGGED_AT_ONCE },
-      { expr: 'log', prefix: logPrefix(chain), group: logGroup },
-    ],
-    drop,
-  ];
+function refusal(chain: DesiredChain, { logGroup }: TableOptions): Part[][] {
+  const refused = [counter(), drop];
+  if (logGroup === undefined) return [refused];
+  return [[limit(LOGGED_A_SECOND, 'second', { burst: LOGGED_AT_ONCE }), log({ prefix: logPrefix(chain), group: logGroup })], refused];
+}
+
+/** What a logged packet says of itself: which chain refused it. */
+export function logPrefix({ name }: DesiredChain): string {
+  return name.slice(0, LONGEST_LOG_PREFIX);
 }
 
 /** Unique in a set or map, data included. */
@@ -156,11 +173,6 @@ export function elementKey({ key, keyEnd, intervalEnd, data }: Element): string 
   if (intervalEnd === true) text += ' end';
   if (data !== undefined) text += data instanceof Uint8Array ? ` : ${Buffer.from(data).toString('latin1')}` : ` : ${JSON.stringify(data)}`;
   return text;
-}
-
-/** What a logged packet says of itself: which chain refused it. */
-export function logPrefix({ name }: DesiredChain): string {
-  return name.slice(0, LONGEST_LOG_PREFIX);
 }
 
 /** A comment as long as the kernel takes. */

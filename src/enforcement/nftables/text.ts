@@ -7,7 +7,6 @@ import type { Direction } from '../../policy/objects.ts';
 import type { AdmitRule, ChainRule, DesiredChain, DesiredSet, Ruleset, SetDescription, SetElement } from '../../ruleset/objects.ts';
 import { CUT_LABEL } from '../conntrack/flow-sweep.ts';
 import { DIRECTIONS, FAMILIES, FAMILY, FRAME_COMMENTS, PRIORITY, TABLE, type TableOptions, verdictMapName } from './frame.ts';
-import { peerSide } from './match.ts';
 import { LOGGED_A_SECOND, LOGGED_AT_ONCE, logPrefix, shortened } from './render.ts';
 
 const ADDRESS_TYPE: Readonly<Record<Family, string>> = { 4: 'ipv4_addr', 6: 'ipv6_addr' };
@@ -104,7 +103,7 @@ function chainText(chain: DesiredChain, { logGroup }: TableOptions): string {
 function ruleText(rule: ChainRule, direction: Direction): string {
   switch (rule.kind) {
     case 'self':
-      return `${addressWord(familyOf(rule.address), peerSide(direction))} ${formatAddress(rule.address)} accept`;
+      return `${addressWord(familyOf(rule.address), peer(direction))} ${formatAddress(rule.address)} accept`;
     case 'jump':
       return `jump ${rule.chain}`;
     case 'admit':
@@ -112,10 +111,10 @@ function ruleText(rule: ChainRule, direction: Direction): string {
   }
 }
 
-function matchTexts({ family, peer, protocol, port, named }: AdmitRule, direction: Direction): string[] {
+function matchTexts({ family, peer: set, protocol, port, named }: AdmitRule, direction: Direction): string[] {
   const texts: string[] = [];
-  if (family !== undefined && peer !== undefined) texts.push(`${addressWord(family, peerSide(direction))} @${peer}`);
-  if (family !== undefined && named !== undefined) texts.push(`${addressWord(family, 'destination')} . meta l4proto . th dport @${named}`);
+  if (family !== undefined && set !== undefined) texts.push(`${addressWord(family, peer(direction))} @${set}`);
+  if (family !== undefined && named !== undefined) texts.push(`${addressWord(family, 'daddr')} . meta l4proto . th dport @${named}`);
   if (protocol === undefined) return texts;
   const word = protocol.toLowerCase();
   if (port === undefined) texts.push(`meta l4proto ${word}`);
@@ -124,6 +123,11 @@ function matchTexts({ family, peer, protocol, port, named }: AdmitRule, directio
   return texts;
 }
 
-function addressWord(family: Family, side: 'source' | 'destination'): string {
-  return `${family === 4 ? 'ip' : 'ip6'} ${side === 'source' ? 'saddr' : 'daddr'}`;
+/** The side that a direction is not about. */
+function peer(direction: Direction): 'saddr' | 'daddr' {
+  return direction === 'ingress' ? 'saddr' : 'daddr';
+}
+
+function addressWord(family: Family, side: 'saddr' | 'daddr'): string {
+  return `${family === 4 ? 'ip' : 'ip6'} ${side}`;
 }
