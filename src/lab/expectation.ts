@@ -107,14 +107,13 @@ export class Expectation {
     const { documents, lines } = parseYaml(file, readText(file));
     const place = { file: shown(file), line: 1 };
     const [document, ...more] = documents;
-    if (document === undefined || more.length > 0)
-      throw scenarioError('SCENARIO_EXPECTATION', place, `expected one document, found ${documents.length}`);
-    const rowNodes = isMap(document.contents) ? document.contents.get('rows', true) : undefined;
+    if (more.length > 0) throw scenarioError('SCENARIO_EXPECTATION', place, `expected one document, found ${documents.length}`);
+    const rowNodes = isMap(document?.contents) ? document.contents.get('rows', true) : undefined;
     const lineOf = (index: number): number => {
       const item: unknown = isSeq(rowNodes) ? rowNodes.items[index] : undefined;
       return isScalar(item) && item.range ? lines.linePos(item.range[0]).line : 1;
     };
-    const read = fileSchema.safeParse(document.toJS() ?? {});
+    const read = fileSchema.safeParse(document?.toJS() ?? {});
     if (!read.success) {
       const [issue] = read.error.issues;
       const index = issue?.path[1];

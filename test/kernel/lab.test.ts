@@ -242,7 +242,7 @@ describe('Lab', function () {
     const results = await lab.probe(
       Array.from({ length: 8 }, () => ({ from: 'dev/a', to: '10.96.0.10', port: 8080, protocol: 'TCP' }) as const),
     );
-    assert.deepEqual([...new Set(results.map((result) => result.answeredBy))].toSorted(), ['dev/b', 'prod/c']);
+    assert.deepEqual(new Set(results.map((result) => result.answeredBy)), new Set(['dev/b', 'prod/c']));
   });
 
   it('says which program failed, where, and what it printed', async () => {

@@ -17,6 +17,8 @@ interface Flow {
   readonly fd: number;
   readonly sent: Record<FlowSide, number>;
   readonly received: Record<FlowSide, number>;
+  /** What the client has read of a message that is not whole yet: TCP divides where it likes. */
+  partBytes: number;
   readonly timers: Timer[];
   sendToClient: SendToClient | undefined;
   answeredBy: string;
@@ -38,6 +40,7 @@ export class Flows implements FlowListener {
       fd,
       sent: { client: 0, server: 0 },
       received: { client: 0, server: 0 },
+      partBytes: 0,
       timers: [],
       sendToClient: undefined,
       answeredBy: '',
@@ -99,7 +102,9 @@ export class Flows implements FlowListener {
       flow.answeredBy = Buffer.from(data.subarray(0, newline)).toString();
       length -= newline + 1;
     }
-    flow.received.client += Math.floor(length / FLOW_MESSAGE_LENGTH);
+    length += flow.partBytes;
+    flow.partBytes = length % FLOW_MESSAGE_LENGTH;
+    flow.received.client += (length - flow.partBytes) / FLOW_MESSAGE_LENGTH;
     if (flow.received.client > 0) flow.opened?.();
   }
 

@@ -190,6 +190,8 @@ export class Servers {
       const line = Buffer.from(`${name}\n`);
       libc().send(fd, line, line.length, MSG_NOSIGNAL);
       let flow: number | undefined;
+      // Of a message that is not whole yet: TCP divides where it likes.
+      let partBytes = 0;
       this.#loop.watch(fd, EPOLLIN, () => {
         const data = receive(fd);
         if (data === EAGAIN) return;
@@ -198,11 +200,15 @@ export class Servers {
           if (flow !== undefined) this.#flows.broken(flow, typeof data === 'number' ? 'reset' : 'closed');
           return;
         }
-        if (data[0] !== FLOW || data.length < FLOW_MESSAGE_LENGTH) return;
-        flow = new DataView(data.buffer, data.byteOffset).getUint32(1);
+        if (flow === undefined) {
+          if (data[0] !== FLOW || data.length < FLOW_MESSAGE_LENGTH) return;
+          flow = new DataView(data.buffer, data.byteOffset).getUint32(1);
+        }
+        const length = partBytes + data.length;
+        partBytes = length % FLOW_MESSAGE_LENGTH;
         this.#flows.arrived(
           flow,
-          Math.floor(data.length / FLOW_MESSAGE_LENGTH),
+          (length - partBytes) / FLOW_MESSAGE_LENGTH,
           name,
           (bytes) => libc().send(fd, bytes, bytes.length, MSG_NOSIGNAL) === bytes.length,
         );
