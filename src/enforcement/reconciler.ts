@@ -11,8 +11,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Address } from '../policy/address.ts';
-import type { NodeRuleset, RulesetUpdate } from '../ruleset/node-ruleset.ts';
+import type { NodeRuleset } from '../ruleset/node-ruleset.ts';
 import { isEmpty, type RulesetChanges } from '../ruleset/objects.ts';
+import type { RulesetUpdate } from '../ruleset/update.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import type { FlowSweep, SweepResult } from './conntrack/flow-sweep.ts';
 import type { CommitReport, Enforcement } from './enforcement.ts';
