@@ -23,6 +23,7 @@ export const REGULAR_LOOK_MS = 10_000;
 
 export class DirectorySource implements Source {
   readonly #directory: string;
+  readonly #quietMs: number;
   readonly #set = new ManifestSet();
   readonly #reader: DirectoryReader;
   readonly #watch: DirectoryWatch;
@@ -34,8 +35,10 @@ export class DirectorySource implements Source {
   /** Of the tree as it was last taken in whole. */
   #revision: string | undefined;
 
-  constructor(directory: string) {
+  /** `quietMs` is for whatever writes files more slowly than {@link QUIET_MS} allows for. */
+  constructor(directory: string, { quietMs = QUIET_MS }: { readonly quietMs?: number } = {}) {
     this.#directory = directory;
+    this.#quietMs = quietMs;
     this.#reader = new DirectoryReader(directory, this.#set, new Sharing());
     this.#watch = new DirectoryWatch(directory, () => this.#wake.up());
   }
@@ -69,7 +72,7 @@ export class DirectorySource implements Source {
     while (!this.#wake.stopped) {
       await this.#wake.wait(REGULAR_LOOK_MS);
       // What is being changed together is best seen together.
-      await sleep(QUIET_MS);
+      await sleep(this.#quietMs);
       await this.#settle(false);
       if (!this.#wake.stopped) this.#emit(false);
     }
@@ -80,11 +83,11 @@ export class DirectorySource implements Source {
     for (let looks = 1; !this.#wake.stopped; looks++) {
       const tree = this.#list();
       const { changed, missing } = this.#reader.compare(tree);
-      const fresh = changed.filter(({ changedAt }) => isWithin(Date.now() - changedAt));
+      const fresh = changed.filter(({ changedAt }) => this.#isRecent(Date.now() - changedAt));
       const leaving = this.#justMissed(missing);
       const unsettled = fresh.length + leaving.size;
       if (unsettled > 0 && looks < UNSETTLED_LOOKS_MAX) {
-        await sleep(QUIET_MS);
+        await sleep(this.#quietMs);
         continue;
       }
       // At the start a file that is never left alone is better read than passed over.
@@ -108,7 +111,12 @@ export class DirectorySource implements Source {
     const now = performance.now();
     for (const path of this.#missedAt.keys()) if (!missing.includes(path)) this.#missedAt.delete(path);
     for (const path of missing) if (!this.#missedAt.has(path)) this.#missedAt.set(path, now);
-    return new Set(missing.filter((path) => isWithin(now - (this.#missedAt.get(path) ?? now))));
+    return new Set(missing.filter((path) => this.#isRecent(now - (this.#missedAt.get(path) ?? now))));
+  }
+
+  /** Less than the quiet time ago. Times to come (another machine's clock) are not: nobody could wait for them. */
+  #isRecent(ageMs: number): boolean {
+    return ageMs >= 0 && ageMs < this.#quietMs;
   }
 
   #emit(isFirst: boolean): void {
@@ -134,11 +142,6 @@ function revisionOf({ files }: Tree): string {
   const hash = createHash('sha256');
   for (const { path, signature } of [...files.values()].sort((a, b) => (a.path < b.path ? -1 : 1))) hash.update(`${path}\0${signature}\n`);
   return hash.digest('hex').slice(0, 16);
-}
-
-/** Less than the quiet time ago. Times to come (another machine's clock) are not: nobody could wait for them. */
-function isWithin(ageMs: number): boolean {
-  return ageMs >= 0 && ageMs < QUIET_MS;
 }
 
 /** A sleep that ends early when there is something to do, also if that was said before it began. */
