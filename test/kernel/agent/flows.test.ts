@@ -9,6 +9,7 @@ import type { LabProbe } from '../../../src/lab/lab.ts';
 import { AgentLab } from '../support/agent-lab.ts';
 import { lastArrivals } from '../support/arrivals.ts';
 import { eventually } from '../support/eventually.ts';
+import { FixedPortClient } from '../support/fixed-port.ts';
 import { type KubernetesObject, namespaceObject, peer, podObject, policyObject, tcpAndUdp } from '../support/objects.ts';
 
 const SERVICES = [
@@ -221,6 +222,24 @@ describe('live flows', function () {
       assert.ok(server.sent > 100, `${shown(probe)}: ${server.sent} messages`);
       assert.equal(broken, undefined, shown(probe));
     }
+  });
+
+  it('row 27: judge a connection anew that comes from the same port as one that was cut', async () => {
+    const connections = (['TCP', 'UDP'] as const).flatMap((protocol) =>
+      ([4, 6] as const).map((family) => ({ from: 'ops/steady', sourcePort: 4000, to: 'shop/far', port: 80, protocol, family })),
+    );
+    const connect = (): FixedPortClient[] => connections.map((connection) => new FixedPortClient(cluster.lab, connection));
+    const first = connect();
+    await Promise.all(first.map((client) => client.answered('shop/far')));
+    await cluster.apply(policyObject('shop', 'allow', { ingress: [{ from: [clients], ports: tcpAndUdp(81) }] }));
+    await Promise.all(first.map((client) => client.close()));
+    const second = connect();
+    await Promise.all(second.map((client) => client.unanswered(500)));
+    await Promise.all(second.map((client) => client.close()));
+    await cluster.apply(allow);
+    const third = connect();
+    await Promise.all(third.map((client) => client.answered('shop/far')));
+    await Promise.all(third.map((client) => client.close()));
   });
 
   it('row 26: replies pass whatever the other direction says', async () => {
