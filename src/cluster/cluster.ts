@@ -8,7 +8,6 @@
  *
  * It answers the evaluator's questions ({@link World}) from the same indexes that the ruleset is made from.
  */
-import { LRUCache } from 'lru-cache';
 import type { Address } from '../policy/address.ts';
 import type { Direction, Namespace, Node, Pod, Policy } from '../policy/objects.ts';
 import type { Labels } from '../policy/selector.ts';
@@ -16,7 +15,8 @@ import { matches } from '../policy/selector.ts';
 import { defaultNamespaceLabels, localAddresses, ownsAddresses, type World } from '../policy/world.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import { AddressOwners } from './address-owners.ts';
-import { type Group, type GroupDefinition, groupKey, Scope, scopeKey } from './groups.ts';
+import { GroupIndex, NO_GROUPS } from './group-index.ts';
+import type { Group, GroupDefinition } from './groups.ts';
 import { LabelSets } from './label-sets.ts';
 import type { Member, NamespaceRecord, PodRecord } from './records.ts';
 
@@ -36,10 +36,6 @@ export interface ClusterChanges {
   readonly groups: ReadonlyMap<Group, ReadonlyMap<PodRecord, Change<Member>>>;
 }
 
-const NO_GROUPS: readonly Group[] = [];
-/** Matches of (label set, scope) that are kept: 100,000 pods rarely have more distinct label sets. */
-const CACHED_MATCHES = 50_000;
-
 export class Cluster implements World {
   /** The node whose pods are the local ones; undefined: none are. */
   readonly node: string | undefined;
@@ -49,10 +45,13 @@ export class Cluster implements World {
   readonly #nodesByAddress = new Map<Address, Node[]>();
   readonly #labelSets = new LabelSets();
   readonly #owners = new AddressOwners();
-  readonly #scopes = new Map<string, Scope>();
-  readonly #groups = new Map<string, Group>();
-  readonly #matches = new LRUCache<string, { readonly generation: number; readonly groups: readonly Group[] }>({ max: CACHED_MATCHES });
-  #nextScopeId = 1;
+  readonly #groups = new GroupIndex({
+    labelSets: this.#labelSets,
+    isLocal: (pod) => this.isLocal(pod),
+    namespaces: () => this.#namespaces.values(),
+    namespace: (name) => this.#namespace(name),
+    released: (namespace) => this.#dropIfUnused(namespace),
+  });
   /** The batch that is being applied: every pod it touches, with the state before. */
   #touched = new Map<PodRecord, Member | undefined>();
   #touchedLocal = new Set<PodRecord>();
@@ -147,15 +146,7 @@ export class Cluster implements World {
     namespace.object = object;
     const labels = object?.labels ?? defaultNamespaceLabels(name);
     namespace.labels = labels;
-    let moved = false;
-    for (const scope of this.#scopes.values()) {
-      const holds = scope.holds(namespace);
-      if (holds === namespace.scopes.has(scope)) continue;
-      moved = true;
-      if (holds) join(scope, namespace);
-      else leave(scope, namespace);
-    }
-    if (moved) for (const record of namespace.pods.values()) this.#touch(record);
+    if (this.#groups.placeNamespace(namespace)) for (const record of namespace.pods.values()) this.#touch(record);
     this.#dropIfUnused(namespace);
   }
 
@@ -201,7 +192,7 @@ export class Cluster implements World {
       isolation: new WeakMap(),
     };
     this.#namespaces.set(name, namespace);
-    for (const scope of this.#scopes.values()) if (scope.holds(namespace)) join(scope, namespace);
+    this.#groups.placeNamespace(namespace);
     return namespace;
   }
 
@@ -210,7 +201,7 @@ export class Cluster implements World {
     for (const scope of namespace.scopes) {
       if (scope.namespace === namespace.name) return;
     }
-    for (const scope of namespace.scopes) leave(scope, namespace);
+    this.#groups.removeNamespace(namespace);
     this.#namespaces.delete(namespace.name);
   }
 
@@ -261,7 +252,7 @@ export class Cluster implements World {
       members.set(record, { before, after });
     };
     for (const [record, before] of this.#touched) {
-      const groups = record.member === undefined ? NO_GROUPS : this.#groupsOf(record);
+      const groups = record.member === undefined ? NO_GROUPS : this.#groups.groupsOf(record);
       for (const group of record.groups) {
         if (groups.includes(group)) {
           if (before !== record.member) note(group, record, before, record.member);
@@ -280,90 +271,13 @@ export class Cluster implements World {
     return changes;
   }
 
-  #groupsOf(record: PodRecord): readonly Group[] {
-    let groups = NO_GROUPS;
-    for (const scope of record.namespace.scopes) {
-      const found = this.#matching(scope, record);
-      if (found.length > 0) groups = groups.length === 0 ? found : [...groups, ...found];
-    }
-    if (!groups.some(({ definition }) => definition.local)) return groups;
-    return this.isLocal(record.pod) ? groups : groups.filter(({ definition }) => !definition.local);
-  }
-
-  #matching(scope: Scope, { labelSet }: PodRecord): readonly Group[] {
-    const key = `${labelSet.id}:${scope.id}`;
-    const cached = this.#matches.get(key);
-    if (cached?.generation === scope.generation) return cached.groups;
-    const groups = scope.matching(labelSet);
-    this.#matches.set(key, { generation: scope.generation, groups: groups.length === 0 ? NO_GROUPS : groups });
-    return groups;
-  }
-
-  // --- groups
-
   /** The group of a definition, with its members; it is kept up to date until it has been released as often as acquired. */
   acquireGroup(definition: GroupDefinition): Group {
-    const key = groupKey(definition);
-    const known = this.#groups.get(key);
-    if (known !== undefined) {
-      known.references++;
-      return known;
-    }
-    const scope = this.#scope(definition.namespace);
-    const group: Group = { key, definition, scope, members: new Set(), references: 1 };
-    this.#groups.set(key, group);
-    scope.add(group);
-    for (const record of this.#population(scope, definition)) {
-      if (record.member === undefined || (definition.local && !this.isLocal(record.pod))) continue;
-      if (!matches(definition.pods, record.labelSet.labels)) continue;
-      group.members.add(record);
-      record.groups = [...record.groups, group];
-    }
-    return group;
+    return this.#groups.acquire(definition);
   }
 
   releaseGroup(group: Group): void {
-    if (--group.references > 0) return;
-    this.#groups.delete(group.key);
-    for (const record of group.members) {
-      const rest = record.groups.filter((other) => other !== group);
-      record.groups = rest.length === 0 ? NO_GROUPS : rest;
-    }
-    group.scope.remove(group);
-    if (group.scope.size > 0) return;
-    this.#scopes.delete(group.scope.key);
-    for (const namespace of group.scope.namespaces) {
-      leave(group.scope, namespace);
-      this.#dropIfUnused(namespace);
-    }
-  }
-
-  #scope(namespace: string | GroupDefinition['namespace']): Scope {
-    const key = scopeKey(namespace);
-    const known = this.#scopes.get(key);
-    if (known !== undefined) return known;
-    const scope = new Scope(namespace, this.#nextScopeId++);
-    if (typeof namespace === 'string') {
-      join(scope, this.#namespace(namespace));
-    } else {
-      for (const record of this.#namespaces.values()) if (scope.holds(record)) join(scope, record);
-    }
-    this.#scopes.set(key, scope);
-    return scope;
-  }
-
-  /** The pods that may be in a new group, by whichever way leads past fewer of the others. */
-  *#population(scope: Scope, definition: GroupDefinition): Generator<PodRecord> {
-    let inScope = 0;
-    for (const namespace of scope.namespaces) inScope += (definition.local ? namespace.localPods : namespace.pods).size;
-    const labelSets = definition.local ? undefined : this.#labelSets.candidates(definition.pods);
-    let withLabels = 0;
-    for (const { pods } of labelSets ?? []) withLabels += pods.size;
-    if (labelSets !== undefined && withLabels < inScope) {
-      for (const { pods } of labelSets) for (const record of pods) if (scope.namespaces.has(record.namespace)) yield record;
-      return;
-    }
-    for (const namespace of scope.namespaces) yield* definition.local ? namespace.localPods : namespace.pods.values();
+    this.#groups.release(group);
   }
 
   // --- World
@@ -420,16 +334,6 @@ export class Cluster implements World {
   *policiesSelecting(record: PodRecord): Generator<readonly [key: string, policy: Policy]> {
     for (const entry of record.namespace.policies) if (this.selects(entry[1], record)) yield entry;
   }
-}
-
-function join(scope: Scope, namespace: NamespaceRecord): void {
-  scope.namespaces.add(namespace);
-  namespace.scopes.add(scope);
-}
-
-function leave(scope: Scope, namespace: NamespaceRecord): void {
-  scope.namespaces.delete(namespace);
-  namespace.scopes.delete(scope);
 }
 
 function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {
