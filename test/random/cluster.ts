@@ -150,7 +150,7 @@ export class ClusterGenerator {
       const protocol = dice.pick(PROTOCOLS);
       return [{ name: portName, containerPort: dice.pick(PORTS), ...(protocol === 'TCP' && dice.chance(50) ? {} : { protocol }) }];
     });
-    const sidecar = dice.chance(35);
+    const sidecar = dice.chance(50);
     if (sidecar) this.cover(16);
     const initContainers = sidecar
       ? [
@@ -287,11 +287,11 @@ export class ClusterGenerator {
           podSelector: this.selector(),
         };
       case 6:
-        if (dice.chance(15)) {
+        if (dice.chance(20)) {
           this.cover(4);
           return {};
         }
-        if (dice.chance(10)) {
+        if (dice.chance(35)) {
           this.cover(11);
           return { ipBlock: this.ipBlock(), podSelector: {} };
         }

@@ -8,11 +8,12 @@ import { type Misreading, MISREADINGS, MisreadCluster } from './misreadings.ts';
 import { expectationOf, type Probe, PROBES } from './probes.ts';
 import { worldFrom } from './world.ts';
 
-/** Draws that are made for a theme before it is given up; its rarest misreading shows in one of about fifty. */
-const DRAWS_MAX = 400;
-const PROBES_A_STATE = 320;
+/** Draws that are made for both themes of a cluster, and then for each: the rarest shows in one of about a hundred. */
+const DRAWS_TOGETHER = 60;
+const DRAWS_MAX = 2000;
+const PROBES_A_STATE = 260;
 /** Of each misreading that a state can show. */
-const PROBES_A_MISREADING = 6;
+const PROBES_A_MISREADING = 5;
 /** So many consecutive seeds have every misreading as their theme. */
 export const SEEDS_FOR_ALL = Math.ceil(MISREADINGS.length / 2);
 
@@ -27,30 +28,35 @@ export interface PlannedProbe {
   readonly shows: readonly Misreading[];
 }
 
-/** Draws a cluster that shows its themes (all but what only a change can show). */
-export function drawCluster(seed: number): LabCluster {
+/**
+ * Draws clusters that show the seed's themes (all but what only a change can show): one that shows both, or, where that is rare,
+ * one for each.
+ */
+export function drawClusters(seed: number): readonly LabCluster[] {
   const themes = themesOf(seed).filter(({ row }) => row !== 38);
-  let best: LabCluster | undefined;
-  let most = -1;
-  for (let draw = 0; draw < DRAWS_MAX; draw++) {
-    const cluster = new LabCluster(Math.imul(seed, 0x9e3779b1) + draw);
-    const shown = shownThemes(cluster.objects, undefined, themes);
-    if (shown > most) [best, most] = [cluster, shown];
-    if (shown === themes.length) break;
-  }
-  if (best === undefined) throw new Error('nothing was drawn');
-  return best;
+  const together = drawUntil(seed, themes, DRAWS_TOGETHER);
+  if (together !== undefined) return [together];
+  return themes.flatMap((theme) => drawUntil(seed, [theme], DRAWS_MAX) ?? []);
 }
 
-function shownThemes(objects: readonly ApiObject[], before: readonly ApiObject[] | undefined, themes: readonly Misreading[]): number {
-  const misread = new MisreadCluster(objects, before, new Set(themes));
+function drawUntil(seed: number, themes: readonly Misreading[], draws: number): LabCluster | undefined {
+  for (let draw = 0; draw < draws; draw++) {
+    const cluster = new LabCluster(Math.imul(seed, 0x9e3779b1) + draw);
+    if (shows(cluster.objects, themes)) return cluster;
+  }
+  return undefined;
+}
+
+/** Whether there is a probe for each theme that would go the other way. */
+function shows(objects: readonly ApiObject[], themes: readonly Misreading[]): boolean {
+  const misread = new MisreadCluster(objects, undefined, new Set(themes));
   const world = worldFrom(objects);
   const open = new Set(themes);
   for (const probe of PROBES) {
     if (open.size === 0) break;
     for (const misreading of misread.shownBy(probe, expectationOf(world, probe))) open.delete(misreading);
   }
-  return themes.length - open.size;
+  return open.size === 0;
 }
 
 /** Some of every misreading that the objects can show, and others at random. */
