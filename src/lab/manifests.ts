@@ -98,7 +98,8 @@ export function readObjects(file: string, text = readText(file)): readonly Scena
   let start = 0;
   return documents.flatMap((document) => {
     const end = document.range[2];
-    const own = text.slice(start, end);
+    // Without the line that separates it from the one before.
+    const own = text.slice(start, end).replace(/^\s*---[^\n]*\n/u, '');
     start = end;
     const place = { file: shown(file), line: lines.linePos(document.contents?.range[0] ?? document.range[0]).line };
     const value: unknown = document.toJS();

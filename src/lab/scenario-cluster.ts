@@ -133,12 +133,15 @@ export class ScenarioCluster {
     this.#objects.clear();
     for (const [id, object] of objects) this.#objects.set(id, object);
     await this.#wire();
+    // A file with an object that was filled in is replaced as a whole, by a file for each of its objects.
+    const replaced = new Set<string>();
     for (const [id, object] of objects) {
       const was = written.get(id);
-      if (was?.text === object.text) continue;
-      if (was !== undefined) rmSync(was.place.file, { force: true });
-      this.#write(object);
+      if (was === undefined) this.#write(object);
+      else if (was.text !== object.text) replaced.add(was.place.file);
     }
+    for (const file of replaced) rmSync(file, { force: true });
+    for (const object of objects.values()) if (replaced.has(object.place.file)) this.#write(object);
     await this.#load();
     return true;
   }
@@ -175,7 +178,7 @@ export class ScenarioCluster {
   #write(object: ScenarioObject): void {
     const file = this.#file(object);
     mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, object.text.replace(/^(---[^\n]*\n)?/u, ''));
+    writeFileSync(file, object.text);
   }
 
   async close(): Promise<void> {
