@@ -13,7 +13,7 @@ import { KernelError, MalformedError, NetlinkError } from './netlink/errors.ts';
 import { NETLINK_NETFILTER, NetlinkSocket, NLM_F_DUMP } from './netlink/socket.ts';
 import { readChain, writeChainName } from './nftables/chain.ts';
 import { readCounter, writeCounterName } from './nftables/counter.ts';
-import { copyKeys, readElements, writeElementsReference } from './nftables/element.ts';
+import { copyKeys, readElements, repeatsElements, writeElementsReference } from './nftables/element.ts';
 import { attributesOf, isMessage, messageType, NFT_MSG, writeHeader } from './nftables/message.ts';
 import { readRule, writeRuleReference } from './nftables/rule.ts';
 import { readSet, writeSetName } from './nftables/set.ts';
@@ -23,6 +23,8 @@ import type { Chain, Element, Family, NamedCounter, Operation, Rule, SetDefiniti
 
 const NFTA_GEN_ID = 1;
 const ENOENT = 2;
+/** The kernel resizes a set of 100,000 elements within one or two listings. */
+const LISTING_ATTEMPTS = 50;
 
 export interface TableReference {
   readonly family: Family;
@@ -218,7 +220,11 @@ export class NftConnection {
   #elementMessages({ family, table, set }: SetReference): Uint8Array[] {
     const write = (writer: MessageWriter): void => writeElementsReference(writer, table, set);
     const doing = `listing elements ${family} ${table} ${set}`;
-    return this.#dump({ get: NFT_MSG.GETSETELEM, answer: NFT_MSG.NEWSETELEM, family, write, doing });
+    for (let attempt = 1; attempt <= LISTING_ATTEMPTS; attempt++) {
+      const messages = this.#dump({ get: NFT_MSG.GETSETELEM, answer: NFT_MSG.NEWSETELEM, family, write, doing });
+      if (!repeatsElements(messages)) return messages;
+    }
+    throw new NetlinkError('ERR_INTERRUPTED', `${doing}: the set was being resized ${LISTING_ATTEMPTS} times; try again later`);
   }
 
   /** The named counters of a table, with their counts. */

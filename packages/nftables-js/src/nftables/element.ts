@@ -2,7 +2,7 @@
  * Elements of sets and maps (enum nft_set_elem_attributes, nft_set_elem_list_attributes). Sets are large, so this is written for
  * 100,000 of them: nothing is allocated for an element that is written, and little for one that is read.
  */
-import { type Attribute, type MessageWriter, eachAttribute, readAttributes, required } from '../netlink/attributes.ts';
+import { type Attribute, type MessageWriter, readAttributes } from '../netlink/attributes.ts';
 import { MalformedError, NetlinkError } from '../netlink/errors.ts';
 import type { Element } from '../types.ts';
 import { readValue, writeValue } from './expressions/value.ts';
@@ -23,6 +23,7 @@ const NFTA_SET_ELEM_USERDATA = 6;
 const NFTA_SET_ELEM_KEY_END = 10;
 const NFT_SET_ELEM_INTERVAL_END = 0x1;
 const NFT_SET_ELEM_CATCHALL = 0x2;
+const NLA_TYPE_MASK = 0x3fff;
 
 /** An attribute's length is a u16, and all elements of a message are inside one attribute. */
 const LIST_BYTES_MAX = 0xffff;
@@ -93,22 +94,71 @@ export function* readElements(payload: Uint8Array): Generator<Element> {
 }
 
 function readElement(element: Attribute): Element {
-  const attributes = element.nested();
-  const flags = attributes.get(NFTA_SET_ELEM_FLAGS)?.be32() ?? 0;
-  const catchall = (flags & NFT_SET_ELEM_CATCHALL) !== 0;
-  const keyEnd = attributes.get(NFTA_SET_ELEM_KEY_END);
-  const data = attributes.get(NFTA_SET_ELEM_DATA);
-  const timeoutMs = attributes.get(NFTA_SET_ELEM_TIMEOUT)?.be64();
-  const expirationMs = attributes.get(NFTA_SET_ELEM_EXPIRATION)?.be64();
-  return {
-    key: catchall ? new Uint8Array() : readValue(required(attributes, NFTA_SET_ELEM_KEY, 'the key of an element')),
-    ...(keyEnd !== undefined && { keyEnd: readValue(keyEnd) }),
-    ...((flags & NFT_SET_ELEM_INTERVAL_END) !== 0 && { intervalEnd: true }),
-    ...(data !== undefined && { data: readVerdict(data.nested()) ?? readValue(data) }),
-    ...(timeoutMs !== undefined && { timeoutMs }),
-    ...(expirationMs !== undefined && { expirationMs }),
-    ...readComment(attributes.get(NFTA_SET_ELEM_USERDATA)?.data),
-  };
+  let key: Uint8Array | undefined;
+  const rest: { -readonly [Property in keyof Element]?: Element[Property] } = {};
+  let flags = 0;
+  for (const attribute of element.list()) {
+    switch (attribute.type) {
+      case NFTA_SET_ELEM_KEY:
+        key = readValue(attribute);
+        break;
+      case NFTA_SET_ELEM_KEY_END:
+        rest.keyEnd = readValue(attribute);
+        break;
+      case NFTA_SET_ELEM_DATA:
+        rest.data = readVerdict(attribute.nested()) ?? readValue(attribute);
+        break;
+      case NFTA_SET_ELEM_FLAGS:
+        flags = attribute.be32();
+        break;
+      case NFTA_SET_ELEM_TIMEOUT:
+        rest.timeoutMs = attribute.be64();
+        break;
+      case NFTA_SET_ELEM_EXPIRATION:
+        rest.expirationMs = attribute.be64();
+        break;
+      case NFTA_SET_ELEM_USERDATA:
+        Object.assign(rest, readComment(attribute.data));
+        break;
+      default:
+    }
+  }
+  if ((flags & NFT_SET_ELEM_CATCHALL) !== 0) key = new Uint8Array();
+  if ((flags & NFT_SET_ELEM_INTERVAL_END) !== 0) rest.intervalEnd = true;
+  if (key === undefined) throw new MalformedError('the key of an element is missing');
+  return { key, ...rest };
+}
+
+/**
+ * Calls `each` with the place of each key in the payload of a listing. Nothing is allocated for it.
+ * @throws MalformedError
+ */
+function eachKey(payload: Uint8Array, each: (view: DataView, start: number, length: number, intervalEnd: boolean) => void): void {
+  const list = readAttributes(attributesOf(payload)).get(NFTA_SET_ELEM_LIST_ELEMENTS);
+  if (list === undefined) return;
+  const { data } = list;
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  for (let element = 0; element + 4 <= data.length; ) {
+    const elementEnd = attributeEnd(view, element, data.length);
+    let key = -1;
+    let intervalEnd = false;
+    for (let at = element + 4; at + 4 <= elementEnd; ) {
+      const end = attributeEnd(view, at, elementEnd);
+      const type = view.getUint16(at + 2, true) & NLA_TYPE_MASK;
+      // It holds NFTA_DATA_VALUE alone.
+      if (type === NFTA_SET_ELEM_KEY && at + 8 <= end) key = at + 4;
+      else if (type === NFTA_SET_ELEM_FLAGS && at + 8 <= end) intervalEnd = (view.getUint32(at + 4) & NFT_SET_ELEM_INTERVAL_END) !== 0;
+      at = (end + 3) & ~3;
+    }
+    if (key >= 0) each(view, key + 4, attributeEnd(view, key, elementEnd) - key - 4, intervalEnd);
+    element = (elementEnd + 3) & ~3;
+  }
+}
+
+function attributeEnd(view: DataView, at: number, limit: number): number {
+  const length = view.getUint16(at, true);
+  if (length < 4 || at + length > limit) throw new MalformedError(`an attribute of ${length} bytes at ${at} does not fit into ${limit}`);
+  return at + length;
 }
 
 /**
@@ -117,18 +167,35 @@ function readElement(element: Attribute): Element {
  * @throws MalformedError also where a key has not `keyBytes` bytes
  */
 export function copyKeys(payload: Uint8Array, keyBytes: number, target: Uint8Array, at: number): number {
-  const list = readAttributes(attributesOf(payload)).get(NFTA_SET_ELEM_LIST_ELEMENTS);
-  if (list === undefined) return at;
   let end = at;
-  for (const element of eachAttribute(list.data)) {
-    for (const { type, data } of eachAttribute(element.data)) {
-      if (type !== NFTA_SET_ELEM_KEY) continue;
-      // NFTA_SET_ELEM_KEY holds NFTA_DATA_VALUE alone.
-      if (data.length < 4 + keyBytes) throw new MalformedError(`a key of ${data.length - 4} bytes in a set with keys of ${keyBytes}`);
-      for (let offset = 4; offset < 4 + keyBytes; offset++) target[end++] = data[offset] ?? 0;
-    }
-  }
+  eachKey(payload, (view, start, length) => {
+    if (length !== keyBytes) throw new MalformedError(`a key of ${length} bytes in a set with keys of ${keyBytes}`);
+    for (let offset = 0; offset < length; offset++) target[end++] = view.getUint8(start + offset);
+  });
   return end;
+}
+
+/**
+ * Whether a listing has an element twice. The kernel lists a hash set in parts and finds its way back by counting, so while the set
+ * grows or shrinks, which goes on for some time behind a large commit, some elements come twice and as many not at all; it does not
+ * tell (no NLM_F_DUMP_INTR; Linux 6.18). It never lists fewer than there are: a listing without repetition is complete.
+ *
+ * @throws MalformedError
+ */
+export function repeatsElements(payloads: readonly Uint8Array[]): boolean {
+  // What came in one part was not interrupted.
+  if (payloads.length < 2) return false;
+  const seen = new Set<number | string>();
+  let count = 0;
+  for (const payload of payloads) {
+    eachKey(payload, (view, start, length, intervalEnd) => {
+      // Where one range ends another may begin.
+      if (intervalEnd) return;
+      count++;
+      seen.add(length === 4 ? view.getUint32(start) : Buffer.from(view.buffer, view.byteOffset + start, length).toString('latin1'));
+    });
+  }
+  return seen.size < count;
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Values inside expressions and elements (enum nft_data_attributes). */
-import { type Attribute, type MessageWriter, required } from '../../netlink/attributes.ts';
+import type { Attribute, MessageWriter } from '../../netlink/attributes.ts';
+import { MalformedError } from '../../netlink/errors.ts';
 
 const NFTA_DATA_VALUE = 1;
 
@@ -9,7 +10,8 @@ export function writeValue(writer: MessageWriter, attribute: number, value: Uint
   writer.endNested(nest);
 }
 
-/** @throws MalformedError */
+/** A copy. @throws MalformedError */
 export function readValue(attribute: Attribute): Uint8Array {
-  return required(attribute.nested(), NFTA_DATA_VALUE, 'a value').bytes();
+  for (const { type, data } of attribute.list()) if (type === NFTA_DATA_VALUE) return data.slice();
+  throw new MalformedError(`a value (in attribute ${attribute.type}) is missing`);
 }
