@@ -89,6 +89,7 @@ export class NftConnection {
    * Does all of it or nothing. Nothing happens where there are no operations.
    *
    * @throws TransactionError where the kernel refuses; names the first operation at fault
+   * @throws KernelError EMSGSIZE where it is more than one datagram may hold: net.core.wmem_max without CAP_NET_ADMIN in the first user namespace
    * @throws NetlinkError ERR_INVALID where an operation cannot be told to the kernel, ERR_BUSY while an asynchronous commit is under way
    */
   commit(operations: Iterable<Operation>, options?: TransactionOptions): void {
