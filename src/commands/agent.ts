@@ -1,11 +1,14 @@
 /** `sluice agent`: enforce the policies of a source on this node until told to stop. */
+import { accessSync, constants } from 'node:fs';
 import { hostname } from 'node:os';
+import { dirname } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { startAgent } from '../agent.ts';
-import { DEFAULT_CUT_MARK } from '../enforcement/conntrack/flow-sweep.ts';
+import { SluiceError } from '../errors.ts';
 import { createLog, errorFields, type LogLevel } from '../observability/log.ts';
 import { DirectorySource } from '../sources/directory.ts';
-import { DEFAULT_LOG_GROUP } from './agent-defaults.ts';
+import { bridgeOption, cutMarkOption, DEFAULT_LOG_GROUP } from './agent-defaults.ts';
+import { explainRefusal } from './net-admin.ts';
 
 interface AgentFlags {
   readonly source: string;
@@ -25,8 +28,13 @@ export function command(): Command {
       '--source <directory>',
       'directory of Kubernetes YAML or JSON that is watched: Pods, Namespaces, Nodes, NetworkPolicies',
     )
-    .option('--node <name>', 'name of the node whose pods are enforced', process.env['NODE_NAME'] ?? hostname())
-    .option('--bridge <name...>', 'bridges that pods are attached to', ['cni0'])
+    .addOption(
+      new Option('--node <name>', 'name of the node whose pods are enforced').default(
+        process.env['NODE_NAME'] ?? hostname(),
+        '$NODE_NAME, or the name of this host',
+      ),
+    )
+    .addOption(bridgeOption('bridges that pods are attached to; one that is not there yet is waited for'))
     .addOption(
       new Option(
         '--ownership <mode>',
@@ -40,17 +48,18 @@ export function command(): Command {
         .default(DEFAULT_LOG_GROUP)
         .argParser(groupNumber),
     )
-    .addOption(
-      new Option('--cut-mark <bit>', 'bit of the ct mark that cuts flows older than the first rule')
-        .default(DEFAULT_CUT_MARK, `0x${DEFAULT_CUT_MARK.toString(16)}`)
-        .argParser(markBit),
-    )
+    .addOption(cutMarkOption('bit of the ct mark that cuts flows older than the first rule'))
     .option('--status-file <file>', 'keep the agent’s state in this file, as JSON')
     .addOption(new Option('--log-level <level>', 'least severity to log').choices(['debug', 'info', 'warn', 'error']).default('info'))
+    .addHelpText(
+      'after',
+      '\nIt logs one JSON object a line. Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 1 when it could not start, 2 called wrongly.',
+    )
     .action(run);
 }
 
 async function run(flags: AgentFlags): Promise<void> {
+  if (flags.statusFile !== undefined) checkDirectory(flags.statusFile);
   const log = createLog(flags.logLevel, { node: flags.node });
   const agent = await startAgent({
     source: new DirectorySource(flags.source),
@@ -60,6 +69,8 @@ async function run(flags: AgentFlags): Promise<void> {
     cutMark: flags.cutMark,
     nftables: { ownership: flags.ownership, logGroup: flags.logGroup === 0 ? undefined : flags.logGroup },
     statusFile: flags.statusFile,
+  }).catch((error: unknown) => {
+    throw explainRefusal(error, 'the agent');
   });
   const stop = (signal: NodeJS.Signals): void => {
     log.info({ signal }, 'stopping');
@@ -77,16 +88,21 @@ async function run(flags: AgentFlags): Promise<void> {
   setInterval(() => undefined, 2 ** 31 - 1);
 }
 
+/** Said before anything is done: once rules are in force, a file that cannot be written helps nobody. */
+function checkDirectory(statusFile: string): void {
+  try {
+    accessSync(dirname(statusFile), constants.W_OK);
+  } catch (error) {
+    throw new SluiceError('STATUS_FILE', `the status file ${statusFile} cannot be written`, {
+      hint: `Its directory ${dirname(statusFile)} has to exist and be writable.`,
+      exitStatus: 2,
+      cause: error,
+    });
+  }
+}
+
 function groupNumber(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 0 || value > 65_535) throw new InvalidArgumentError('It has to be a number from 0 to 65535.');
-  return value;
-}
-
-function markBit(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value <= 0 || value > 0x8000_0000 || (value & (value - 1)) !== 0) {
-    throw new InvalidArgumentError('It has to be a single bit of 32, such as 0x2000.');
-  }
   return value;
 }

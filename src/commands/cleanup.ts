@@ -1,14 +1,16 @@
 /** `sluice cleanup`: remove everything that an agent left on this node. */
 import { Conntrack, type FlowChange, hasLabel, KernelError, labelBits, NETLINK_ROUTE, NetlinkSocket, NftConnection } from 'nftables-js';
 import { Command } from 'commander';
-import { CUT_LABEL, DEFAULT_CUT_MARK } from '../enforcement/conntrack/flow-sweep.ts';
+import { CUT_LABEL } from '../enforcement/conntrack/flow-sweep.ts';
 import { FAMILY, TABLE } from '../enforcement/nftables/frame.ts';
 import { SluiceError } from '../errors.ts';
 import { listLinks, setBridgeFiltering } from '../rtnetlink/links.ts';
+import { bridgeOption, cutMarkOption } from './agent-defaults.ts';
+import { explainRefusal } from './net-admin.ts';
 
 interface CleanupFlags {
   readonly bridge: readonly string[];
-  readonly cutMark: string;
+  readonly cutMark: number;
   readonly bridgeFiltering: boolean;
 }
 
@@ -17,15 +19,21 @@ export function command(): Command {
     .description(
       'Remove every trace of Sluice from this node: its table, its marks on live flows, its flags of bridges. The agent has to be stopped first.',
     )
-    .option('--bridge <name...>', 'bridges whose filtering flags the agent set', ['cni0'])
+    .addOption(bridgeOption('bridges whose filtering flags the agent set'))
     .option('--no-bridge-filtering', 'leave the flags of the bridges as they are')
-    .option('--cut-mark <bit>', 'the bit of the ct mark that the agent used', `0x${DEFAULT_CUT_MARK.toString(16)}`)
-    .action(cleanup);
+    .addOption(cutMarkOption('the bit of the ct mark that the agent used'))
+    .action((flags: CleanupFlags) => {
+      try {
+        cleanup(flags);
+      } catch (error) {
+        throw explainRefusal(error, 'cleanup');
+      }
+    });
 }
 
 function cleanup(flags: CleanupFlags): void {
   const table = removeTable();
-  const flows = releaseFlows(Number(flags.cutMark));
+  const flows = releaseFlows(flags.cutMark);
   const bridges = flags.bridgeFiltering ? resetBridges(flags.bridge) : [];
   console.log(table ? `table ${FAMILY} ${TABLE}: removed` : `table ${FAMILY} ${TABLE}: was not there`);
   console.log(`live flows that were cut and may go on: ${flows}`);

@@ -24,7 +24,7 @@ export function command(): Command {
   lab
     .command('run')
     .description(
-      'Play a scenario: set up its nodes and pods, start an agent on each node, apply its steps,\n' +
+      'Play a scenario: set up its nodes and pods, start an agent on each node, apply its steps, ' +
         'and probe after each who reaches whom. Exit status 0 only if all was as expected.',
     )
     .argument('<directory>', 'the scenario: Kubernetes YAML in numbered steps (docs/lab.md)')
