@@ -78,8 +78,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   await source.start({
     events: (events) => reconciler.push(events),
     problems: (origin, problems) => {
-      for (const { severity, ...problem } of problems)
-        log[severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error'](problem, problem.message);
+      for (const { severity, message, ...problem } of problems)
+        log[severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error'](problem, message);
       status.problems(origin, problems.length);
     },
     // What has been emitted by now is in force when the reconciler has nothing left to do.
