@@ -53,7 +53,7 @@ describe('expect.yaml', () => {
   });
 
   it('takes * for any part of a name but the slash, and a dot for itself', () => {
-    const expectation = read('default: deny\nrows:\n  - allow */web-* -> node/*, outside.a\n');
+    const expectation = read('default: deny\nrows:\n  - allow */web-* -> node/*, outside.a, far*\n');
     const allowed = (from: string, to: string): boolean => expectation.verdict(probe(from, to)) === 'allowed';
     assert.equal(allowed('dev/web-1', 'node/n1'), true);
     assert.equal(allowed('dev/web', 'node/n1'), false);
@@ -61,6 +61,8 @@ describe('expect.yaml', () => {
     assert.equal(allowed('dev/web-1', 'outside.a'), true);
     assert.equal(allowed('dev/web-1', 'outsidexa'), false);
     assert.equal(allowed('dev/web-1', 'dev/n1'), false);
+    assert.equal(allowed('dev/web-1', 'far-away'), true);
+    assert.equal(allowed('dev/web-1', 'far/away'), false);
   });
 
   it('names file and line of what cannot be read, and says what would be right', () => {
