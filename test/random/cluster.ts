@@ -148,7 +148,9 @@ export class ClusterGenerator {
     const ports = PORT_NAMES.flatMap((portName) => {
       if (!dice.chance(60)) return [];
       const protocol = dice.pick(PROTOCOLS);
-      return [{ name: portName, containerPort: dice.pick(PORTS), ...(protocol === 'TCP' && dice.chance(50) ? {} : { protocol }) }];
+      const port = { name: portName, containerPort: dice.pick(PORTS), ...(protocol === 'TCP' && dice.chance(50) ? {} : { protocol }) };
+      // One name, two numbers: both are meant.
+      return dice.chance(40) ? [port, { ...port, containerPort: dice.pick(PORTS) }] : [port];
     });
     const sidecar = dice.chance(50);
     if (sidecar) this.cover(16);
@@ -241,8 +243,9 @@ export class ClusterGenerator {
         this.cover(20);
         return { cidr: '10.244.1.0/24', except: ['10.244.0.0/16'] };
       case 2:
-        if (!dice.chance(40)) break;
+        if (!dice.chance(60)) break;
         this.cover(11);
+        if (dice.chance(50)) return { cidr: '0.0.0.0/0', except: ['10.244.1.0/33'] };
         return { cidr: dice.pick(['10.244.1.0/33', 'fd00::/129', '10.244.1/24', 'everything', '::ffff:10.244.1.0/120']) };
       case 3:
       case 4:
@@ -317,6 +320,7 @@ export class ClusterGenerator {
       }
       case 2:
       case 3:
+      case 5:
         this.cover(15, 16);
         if (direction === 'egress' && !hasPeers) this.cover(17);
         return { ...named, port: dice.pick([...PORT_NAMES, 'mesh', 'mesh', 'setup', 'setup', 'nobody']) };

@@ -2,11 +2,13 @@
 import { type Misreading, MISREADINGS } from './misreadings.ts';
 import type { Expectation, Probe } from './probes.ts';
 
-/** Rows that no packet of this test shows, and where they are shown. */
+/** What no probe of this test shows, and what does instead. */
 export const ELSEWHERE: ReadonlyMap<string, string> = new Map([
-  ['27', 'flows that a change forbids or leaves alone: test/kernel/flows'],
-  ['41–45', 'who may speak as whom: with sender identity'],
-  ['46', 'what counts as RELATED'],
+  ['row 27', 'live flows when policies change: test/kernel/agent/flows.test.ts, earlier-flows.test.ts'],
+  ['row 32', 'errors about a flow, which no probe causes: the text of the rules, in nftables-enforcement.test.ts'],
+  ['row 35', 'the first packet of a pod that has just come: every slot of this test has been there before'],
+  ['rows 41–45', 'who may speak as whom: not enforced yet'],
+  ['row 46', 'what counts as related: the text of the rules, in nftables-enforcement.test.ts'],
 ]);
 
 export class ShownRows {
@@ -69,7 +71,8 @@ export class ShownRows {
         `  ${String(misreading.row).padStart(3)}${String(states).padStart(8)}${String(probes).padStart(8)}  ${misreading.reading}`,
       );
     }
-    for (const [rows, where] of ELSEWHERE) lines.push(`  ${rows.padEnd(5)} not here: ${where}`);
+    lines.push('', '  not shown here:');
+    for (const [rows, where] of ELSEWHERE) lines.push(`  ${rows}: ${where}`);
     return lines.join('\n');
   }
 }

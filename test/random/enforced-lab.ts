@@ -82,8 +82,8 @@ export class EnforcedLab {
     }
   }
 
-  /** Waits until every agent has what the directory says now in force. */
-  async inForce(): Promise<void> {
+  /** Waits until every agent has what the directory says now in force. @param state what that is, for the error */
+  async inForce(state: string): Promise<void> {
     const revision = directoryRevision(this.#directory);
     const until = performance.now() + IN_FORCE_MS;
     for (const node of NODES) {
@@ -91,7 +91,7 @@ export class EnforcedLab {
         this.#agents.check();
         const status = this.#agents.status(node);
         if (status?.ready === true && status.revision === revision) break;
-        if (performance.now() > until) throw new Error(`${node} has not taken in the change: ${JSON.stringify(status)}`);
+        if (performance.now() > until) throw new Error(`${node} has not brought ${state} into force: ${JSON.stringify(status)}`);
         await sleep(POLL_MS);
       }
     }

@@ -31,6 +31,10 @@ const isIcmp = ({ protocol }: Probe): boolean => protocol === 'ICMP';
 const isService = ({ through }: Probe): boolean => through !== 'directly';
 const isTCP = ({ protocol }: Probe): boolean => protocol === 'TCP';
 
+function leaveOut(fields: Fields, left: string): Fields {
+  return Object.fromEntries(Object.entries(fields).filter(([key]) => key !== left));
+}
+
 function hasKeys(value: unknown, ...keys: readonly string[]): value is Fields {
   return typeof value === 'object' && value !== null && keys.every((key) => key in value);
 }
@@ -183,6 +187,13 @@ export const MISREADINGS: readonly Misreading[] = [
   },
   {
     row: 11,
+    reading: 'an `except` that cannot be read has no effect',
+    objects: eachBlock((block) =>
+      list(block['except']).some((hole) => readPrefix(String(hole)) === undefined) ? leaveOut(block, 'except') : block,
+    ),
+  },
+  {
+    row: 11,
     reading: 'of ipBlock and selectors in one peer, the selectors count',
     objects: eachPeer(({ ipBlock, ...rest }) => (ipBlock === undefined || isEmpty(rest) ? { ipBlock, ...rest } : rest)),
   },
@@ -201,7 +212,7 @@ export const MISREADINGS: readonly Misreading[] = [
     reading: 'a protocol without port matches nothing',
     objects: eachPort((port) => (port['port'] === undefined ? [] : port)),
   },
-  { row: 14, reading: 'endPort has no effect', objects: eachPort(({ endPort: _, ...port }) => port) },
+  { row: 14, reading: 'endPort has no effect', objects: eachPort((port) => leaveOut(port, 'endPort')) },
   {
     row: 14,
     reading: 'endPort is exclusive',
@@ -212,9 +223,52 @@ export const MISREADINGS: readonly Misreading[] = [
     }),
   },
   {
+    row: 14,
+    reading: 'an endPort that may not be there (below its port, beside a name) has no effect',
+    objects: eachPort((port) => {
+      const { port: first, endPort } = port;
+      return typeof endPort === 'number' && !(typeof first === 'number' && endPort >= first) ? leaveOut(port, 'endPort') : port;
+    }),
+  },
+  {
+    row: 14,
+    reading: 'a port given as "80" is the number',
+    objects: eachPort((port) => (typeof port['port'] === 'string' && !isNamed(port) ? { ...port, port: Number(port['port']) } : port)),
+  },
+  {
     row: 15,
     reading: "a named port is the numbers of every pod's port of that name",
     objects: (objects) => eachPort((port) => (isNamed(port) ? [port, ...united(objects, port)] : port), podsOnly)(objects),
+  },
+  {
+    row: 15,
+    reading: 'an ingress rule with a named port admits every peer',
+    objects: eachRule((rule, { direction }) => {
+      const named = (list(rule['ports']) as Fields[]).filter(isNamed);
+      return named.length === 0 || direction === 'egress' ? rule : [rule, { ports: named }];
+    }),
+  },
+  {
+    row: 15,
+    reading: 'an egress rule with a named port admits every pod that has one, whatever its blocks',
+    objects: eachRule((rule) => {
+      const named = (list(rule['ports']) as Fields[]).filter(isNamed);
+      const hasBlock = (list(rule['to']) as Fields[]).some((peer) => 'ipBlock' in peer);
+      return named.length === 0 || !hasBlock ? rule : [rule, { ports: named }];
+    }),
+  },
+  {
+    row: 15,
+    reading: 'of a port name that has two numbers in a pod, only the first counts',
+    objects: eachPod(({ spec, ...pod }) => {
+      const seen = new Set<string>();
+      const isFirst = ({ name, protocol = 'TCP' }: Fields): boolean => seen.size < seen.add(`${String(name)} ${String(protocol)}`).size;
+      const containers = (list(spec['containers']) as Fields[]).map((each) => ({
+        ...each,
+        ports: (list(each['ports']) as Fields[]).filter(isFirst),
+      }));
+      return { ...pod, spec: { ...spec, containers } };
+    }),
   },
   { row: 15, reading: 'a named port matches nothing', objects: eachPort((port) => (isNamed(port) ? [] : port)) },
   {
@@ -271,7 +325,7 @@ export const MISREADINGS: readonly Misreading[] = [
         : mapBlocks(spec, (block) => ({ ...block, except: [...new Set([...list(block['except']), ...holes])] }));
     }),
   },
-  { row: 19, reading: '`except` has no effect', objects: eachBlock(({ except: _, ...block }) => block) },
+  { row: 19, reading: '`except` has no effect', objects: eachBlock((block) => leaveOut(block, 'except')) },
   { row: 20, reading: 'a block with host bits matches nothing', objects: eachBlock((block) => (hasHostBits(block) ? undefined : block)) },
   {
     row: 20,
@@ -368,6 +422,19 @@ export const MISREADINGS: readonly Misreading[] = [
     ),
   },
   {
+    row: 29,
+    reading: 'a named port reaches a hostNetwork pod through a block',
+    objects: (objects) => {
+      const onHosts = objects.filter(({ kind, spec }) => kind === 'Pod' && (spec as Fields)['hostNetwork'] === true);
+      return eachRule((rule) => {
+        const blocks = (list(rule['to']) as Fields[]).filter((peer) => 'ipBlock' in peer);
+        const ports = (list(rule['ports']) as Fields[]).filter(isNamed).flatMap((port) => united(onHosts, port));
+        return blocks.length === 0 || ports.length === 0 ? rule : [rule, { to: blocks, ports }];
+      })(objects);
+    },
+    concerns: ({ path }) => path === 'other node',
+  },
+  {
     row: 30,
     reading: 'what a pod sends to itself is judged like the rest',
     allowed: (world, probe) => {
@@ -401,7 +468,7 @@ export const MISREADINGS: readonly Misreading[] = [
   {
     row: 32,
     reading: 'ICMP is allowed by rules with ports too',
-    objects: eachRule(({ ports: _, ...rule }) => rule),
+    objects: eachRule((rule) => leaveOut(rule, 'ports')),
     concerns: isIcmp,
   },
   {

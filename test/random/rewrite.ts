@@ -59,7 +59,7 @@ export function eachPolicy(change: (spec: Fields, namespace: string) => Fields):
 }
 
 /** Undefined: the rule goes. */
-export function eachRule(change: (rule: Fields, place: Place) => Fields | undefined): Rewrite {
+export function eachRule(change: (rule: Fields, place: Place) => Fields | readonly Fields[] | undefined): Rewrite {
   return eachPolicy((spec, namespace) => {
     const rewritten: Record<string, unknown> = { ...spec };
     for (const [direction, side] of DIRECTIONS) {
