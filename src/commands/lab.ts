@@ -112,13 +112,9 @@ function enterSandbox(): never {
     (program) => !path.split(delimiter).some((directory) => isExecutable(join(directory, program))),
   );
   if (missing.length > 0) {
-    throw new SluiceError(
-      'LAB_PROGRAM_MISSING',
-      `the lab needs ${missing.join(', ')}, and this machine has ${missing.length === 1 ? 'it' : 'them'} not`,
-      {
-        hint: `Install what is missing with: apt-get install ${[...new Set(missing.map((program) => PROGRAMS[program]))].join(' ')}`,
-      },
-    );
+    throw new SluiceError('LAB_PROGRAM_MISSING', `the lab needs ${missing.join(', ')}, which this machine lacks`, {
+      hint: `Install what is missing with: apt-get install ${[...new Set(missing.map((program) => PROGRAMS[program]))].join(' ')}`,
+    });
   }
   const script = fileURLToPath(new URL('../../scripts/sandbox.sh', import.meta.url));
   // Replaced, not a child: one process to interrupt, and none left over when this one is killed.
