@@ -1,10 +1,13 @@
 /** The agent of one node: wires a source, the cluster, the desired rules and the kernel together. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Conntrack, Poller } from 'nftables-js';
 import { Cluster } from './cluster/cluster.ts';
 import { BridgeFilter } from './enforcement/bridge-filter.ts';
 import { FlowSweep } from './enforcement/conntrack/flow-sweep.ts';
+import { AgentClaim } from './enforcement/nftables/agent-claim.ts';
 import { type NftablesOptions, NftablesEnforcement } from './enforcement/nftables/nftables-enforcement.ts';
 import { Reconciler } from './enforcement/reconciler.ts';
+import { systemErrorCode } from './errors.ts';
 import { errorFields, type Logger } from './observability/log.ts';
 import { AgentStatus } from './observability/status.ts';
 import { NodeRuleset } from './ruleset/node-ruleset.ts';
@@ -27,10 +30,14 @@ export interface Agent {
   stop(): Promise<void>;
 }
 
-/** Starts enforcing; resolves when the source has been read once. */
+/** How soon an agent takes over when the one before it ends. */
+const CLAIM_AGAIN_MS = 100;
+
+/** Starts enforcing, once no other agent does on this node; resolves when the source has been read once. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { node, log, source } = options;
   const status = new AgentStatus(node, options.statusFile);
+  const claim = await claimNode(log, status);
   const poller = new Poller();
   const conntrack = Conntrack.open();
   const cluster = new Cluster(node);
@@ -93,9 +100,26 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       enforcement.close();
       conntrack.close();
       poller.close();
+      claim.release();
       log.info('stopped; the rules stay in force');
     },
   };
+}
+
+/** Waits for another agent to end, and says so once. */
+async function claimNode(log: Logger, status: AgentStatus): Promise<AgentClaim> {
+  for (let isFirst = true; ; isFirst = false) {
+    try {
+      return AgentClaim.take();
+    } catch (error) {
+      if (systemErrorCode(error) !== 'AGENT_RUNNING') throw error;
+      if (isFirst) {
+        log.error(errorFields(error), 'waiting for the other agent of this node to end');
+        status.failed(error);
+      }
+      await sleep(CLAIM_AGAIN_MS);
+    }
+  }
 }
 
 function round(ms: number): number {

@@ -2,6 +2,7 @@
 import { Conntrack, type FlowChange, hasLabel, KernelError, labelBits, NETLINK_ROUTE, NetlinkSocket, NftConnection } from 'nftables-js';
 import { Command } from 'commander';
 import { CUT_LABEL } from '../enforcement/conntrack/flow-sweep.ts';
+import { AgentClaim } from '../enforcement/nftables/agent-claim.ts';
 import { FAMILY, TABLE } from '../enforcement/nftables/frame.ts';
 import { SluiceError } from '../errors.ts';
 import { listLinks, setBridgeFiltering } from '../rtnetlink/links.ts';
@@ -32,9 +33,12 @@ export function command(): Command {
 }
 
 function cleanup(flags: CleanupFlags): void {
+  // Held to the end, so that no agent begins meanwhile.
+  const claim = AgentClaim.take();
   const table = removeTable();
   const flows = releaseFlows(flags.cutMark);
   const bridges = flags.bridgeFiltering ? resetBridges(flags.bridge) : [];
+  claim.release();
   console.log(table ? `table ${FAMILY} ${TABLE}: removed` : `table ${FAMILY} ${TABLE}: was not there`);
   console.log(`live flows that were cut and may go on: ${flows}`);
   for (const name of bridges)
@@ -47,8 +51,8 @@ function removeTable(): boolean {
     const known = connection.table({ family: FAMILY, name: TABLE });
     if (known === undefined) return false;
     if (known.owner !== undefined) {
-      throw new SluiceError('AGENT_RUNNING', `table ${FAMILY} ${TABLE} belongs to a running agent (netlink port ${known.owner})`, {
-        hint: 'Stop the agent first, then run `sluice cleanup` again.',
+      throw new SluiceError('TABLE_OWNED', `table ${FAMILY} ${TABLE} belongs to another program (netlink port ${known.owner})`, {
+        hint: 'Stop that program first, then run `sluice cleanup` again.',
       });
     }
     connection.commit([{ op: 'delete', table: { family: FAMILY, name: TABLE } }]);
