@@ -70,7 +70,7 @@ export class Cluster implements World {
     return count;
   }
 
-  /** Takes a batch of events in. */
+  /** Takes a batch of events in. Labels of whatever object count from then on, without a change of any policy (row 38). */
   apply(events: Iterable<SourceEvent>): ClusterChanges {
     const policies = new Map<string, Change<Policy>>();
     this.#touched = new Map();

@@ -1,4 +1,7 @@
-/** v1 Namespace, projected. Refused where its name or its labels cannot be read. */
+/**
+ * v1 Namespace, projected. Refused where its name or its labels cannot be read. That it terminates is not looked at: its policies are
+ * in force while they exist (row 37).
+ */
 import type { Namespace } from '../policy/objects.ts';
 import type { Fields } from '../policy/problems.ts';
 import { NAMESPACE_NAME_LABEL } from '../policy/world.ts';

@@ -56,7 +56,7 @@ export function newerClaim(a: Pod, b: Pod): number {
   );
 }
 
-/** Whether a policy isolates a pod in a direction. */
+/** Whether a policy isolates a pod in a direction: whether the pod is ready, or even has an address, is not asked (row 35). */
 export function isolates(policy: Policy, pod: Pod, direction: Direction): boolean {
   return policy[direction] !== undefined && policy.namespace === pod.namespace && ownsAddresses(pod) && matches(policy.subject, pod.labels);
 }

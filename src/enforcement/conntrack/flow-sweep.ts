@@ -1,5 +1,5 @@
 /**
- * Cuts the live flows that policy no longer allows, and only those.
+ * Cuts the live flows that policy no longer allows, and only those (row 27).
  *
  * Rules judge the first packet of a flow; what is established passes. So a flow that a change forbids has to be found among the
  * tracked ones and marked as cut, and the first rule of both chains drops what is marked. Deleting the entry would not do: the next
