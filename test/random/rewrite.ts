@@ -13,6 +13,8 @@ export interface Place {
   readonly direction: 'ingress' | 'egress';
   readonly side: 'from' | 'to';
   readonly namespace: string;
+  /** Of the policy, before anything was rewritten. */
+  readonly spec: Fields;
 }
 
 type PodObject = ApiObject & { readonly spec: Fields; readonly status: Fields };
@@ -65,7 +67,7 @@ export function eachRule(change: (rule: Fields, place: Place) => Fields | readon
     for (const [direction, side] of DIRECTIONS) {
       const rules = spec[direction];
       if (!Array.isArray(rules)) continue;
-      rewritten[direction] = rules.flatMap((rule: Fields) => asList(change(rule, { direction, side, namespace })));
+      rewritten[direction] = rules.flatMap((rule: Fields) => asList(change(rule, { direction, side, namespace, spec })));
       // An egress list that becomes empty would not isolate any more; it is the rules that are misread, not the policy.
       if (rules.length > 0 && spec['policyTypes'] === undefined && direction === 'egress') rewritten['policyTypes'] = ['Ingress', 'Egress'];
     }
@@ -84,11 +86,11 @@ export function eachPeer(change: (peer: Fields, place: Place) => Fields | readon
 }
 
 /** Undefined: the peer goes. */
-export function eachBlock(change: (block: Fields) => Fields | undefined): Rewrite {
-  return eachPeer((peer) => {
+export function eachBlock(change: (block: Fields, place: Place) => Fields | undefined): Rewrite {
+  return eachPeer((peer, place) => {
     const block = peer['ipBlock'];
     if (typeof block !== 'object' || block === null) return peer;
-    const changed = change(block as Fields);
+    const changed = change(block as Fields, place);
     return changed === undefined ? {} : { ...peer, ipBlock: changed };
   });
 }

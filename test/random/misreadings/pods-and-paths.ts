@@ -1,0 +1,189 @@
+/** Rows 25 to 40: how directions unite, whose an address is, and when. */
+import type { World } from '../../../src/policy/world.ts';
+import type { ApiObject } from '../cluster.ts';
+import { expectationOf } from '../probes.ts';
+import { eachPod, eachPolicy, eachPort, eachRule, type Fields } from '../rewrite.ts';
+import type { Misreading } from './misreading.ts';
+import { ALL_PROTOCOLS, fieldsOf, isNamed, united, without } from './parts.ts';
+
+function keyOf({ kind, metadata: { namespace, name } }: ApiObject): string {
+  return `${kind} ${namespace}/${name}`;
+}
+
+function isTerminal(object: ApiObject): object is ApiObject & { readonly status: Fields } {
+  const phase = object.kind === 'Pod' ? (object['status'] as Fields)['phase'] : undefined;
+  return phase === 'Succeeded' || phase === 'Failed';
+}
+
+export const PODS_AND_PATHS: readonly Misreading[] = [
+  {
+    row: 25,
+    reading: 'the first policy that isolates a pod decides alone',
+    allowed: (world, probe) => {
+      const first: World = {
+        podAt: (address) => world.podAt(address),
+        nodeAt: (address) => world.nodeAt(address),
+        namespaceLabels: (namespace) => world.namespaceLabels(namespace),
+        isolating: (pod, direction) => world.isolating(pod, direction).slice(0, 1),
+      };
+      return expectationOf(first, probe).allowed;
+    },
+  },
+  { row: 25, reading: 'either side may allow', allowed: (_, __, truth) => truth.egress.allowed || truth.ingress.allowed },
+  {
+    row: 25,
+    reading: 'who is isolated in one direction is in the other',
+    objects: eachPolicy((spec) => ({ ...spec, policyTypes: ['Ingress', 'Egress'] })),
+  },
+  {
+    row: 26,
+    reading: 'replies are judged as well',
+    allowed: (world, probe, truth) => {
+      const { source, destination, protocol } = probe.leaving;
+      const reply = { source: destination, destination: source, protocol, ...(protocol === 'ICMP' ? {} : { port: 40_000 }) };
+      return truth.allowed && expectationOf(world, { leaving: reply, arriving: reply }).allowed;
+    },
+    concerns: ({ through }) => through !== 'DNAT and masquerade',
+  },
+  {
+    row: 28,
+    reading: 'a node has no way of its own to its pods',
+    objects: (objects) => objects.filter(({ kind }) => kind !== 'Node'),
+  },
+  {
+    row: 28,
+    reading: 'any node reaches any pod, and any pod any node',
+    allowed: (world, { leaving, arriving }, truth) =>
+      (truth.egress.allowed || world.nodeAt(leaving.destination) !== undefined) &&
+      (truth.ingress.allowed || world.nodeAt(arriving.source) !== undefined),
+    concerns: ({ path, through }) => path === 'other node' && through === 'directly',
+  },
+  {
+    row: 29,
+    reading: "a hostNetwork pod is a peer with its node's address",
+    objects: eachPod(({ spec, ...pod }) =>
+      spec['hostNetwork'] === true ? { ...pod, spec: { ...spec, hostNetwork: false } } : { ...pod, spec },
+    ),
+  },
+  {
+    row: 29,
+    reading: 'a named port reaches a hostNetwork pod through a block',
+    objects: (objects) => {
+      const onHosts = objects.filter(({ kind, spec }) => kind === 'Pod' && (spec as Fields)['hostNetwork'] === true);
+      return eachRule((rule) => {
+        const blocks = fieldsOf(rule['to']).filter((peer) => 'ipBlock' in peer);
+        const ports = fieldsOf(rule['ports'])
+          .filter(isNamed)
+          .flatMap((port) => united(onHosts, port));
+        return blocks.length === 0 || ports.length === 0 ? rule : [rule, { to: blocks, ports }];
+      })(objects);
+    },
+    concerns: ({ path }) => path === 'other node',
+  },
+  {
+    row: 30,
+    reading: 'what a pod sends to itself is judged like the rest',
+    allowed: (world, probe) => {
+      let asked = 0;
+      const twoPods: World = {
+        // As source and as destination it is another pod each time, with the same labels.
+        podAt: (address) => {
+          const pod = world.podAt(address);
+          return pod && { ...pod, uid: `${pod.uid}/${asked++}` };
+        },
+        nodeAt: (address) => world.nodeAt(address),
+        namespaceLabels: (namespace) => world.namespaceLabels(namespace),
+        isolating: (pod, direction) => world.isolating({ ...pod }, direction),
+      };
+      return expectationOf(twoPods, probe).allowed;
+    },
+    concerns: ({ path }) => path === 'itself',
+  },
+  {
+    row: 31,
+    reading: 'masqueraded traffic is judged as if it came from the pod',
+    allowed: (world, { leaving }) => expectationOf(world, { leaving, arriving: leaving }).allowed,
+    concerns: ({ through }) => through === 'DNAT and masquerade',
+  },
+  {
+    row: 33,
+    reading: 'a pod that has ended still counts',
+    objects: eachPod((pod) => (isTerminal(pod) ? { ...pod, status: { ...pod.status, phase: 'Running' } } : pod)),
+  },
+  {
+    row: 33,
+    reading: 'an address is that of the newest pod, also if that one has ended',
+    objects: (objects) => {
+      const ended = new Map<unknown, number>();
+      for (const { status, metadata } of objects.filter(isTerminal))
+        ended.set(status['podIP'], Date.parse(String(metadata['creationTimestamp'])));
+      const kept = objects.filter(({ kind, status, metadata }) => {
+        const at = kind === 'Pod' ? ended.get((status as Fields)['podIP']) : undefined;
+        return at === undefined || at < Date.parse(String(metadata['creationTimestamp']));
+      });
+      return kept.length === objects.length ? objects : kept;
+    },
+  },
+  {
+    row: 34,
+    reading: 'a terminating pod is gone',
+    objects: (objects) => without(objects, ({ kind, metadata }) => kind === 'Pod' && metadata['deletionTimestamp'] !== undefined),
+  },
+  {
+    row: 35,
+    reading: 'a pod counts once it is running',
+    objects: (objects) => without(objects, ({ kind, status }) => kind === 'Pod' && (status as Fields)['phase'] === 'Pending'),
+  },
+  {
+    row: 37,
+    reading: 'a policy ends with its terminating namespace',
+    objects: (objects) => {
+      const terminating = new Set(
+        objects.flatMap(({ kind, metadata }) =>
+          kind === 'Namespace' && metadata['deletionTimestamp'] !== undefined ? [metadata.name] : [],
+        ),
+      );
+      return without(objects, ({ kind, metadata }) => kind === 'NetworkPolicy' && terminating.has(metadata.namespace ?? ''));
+    },
+  },
+  {
+    row: 38,
+    reading: 'labels are those that there were before',
+    objects: (objects, before) => {
+      if (before === undefined) return objects;
+      const labels = new Map(before.map((object) => [keyOf(object), object.metadata['labels']]));
+      let changed = false;
+      const old = objects.map((object) => {
+        const known = labels.get(keyOf(object));
+        if (object.kind === 'NetworkPolicy' || known === undefined || known === object.metadata['labels']) return object;
+        changed = true;
+        return { ...object, metadata: { ...object.metadata, labels: known } };
+      });
+      return changed ? old : objects;
+    },
+  },
+  {
+    row: 39,
+    reading: 'an unknown policyTypes entry has no effect',
+    objects: eachPolicy((spec) => {
+      const types = spec['policyTypes'];
+      if (!Array.isArray(types)) return spec;
+      return { ...spec, policyTypes: types.filter((type) => type === 'Ingress' || type === 'Egress') };
+    }),
+  },
+  {
+    row: 39,
+    reading: 'an unknown protocol is TCP',
+    objects: eachPort((port) =>
+      port['protocol'] === undefined || ALL_PROTOCOLS.some((known) => known === port['protocol']) ? port : { ...port, protocol: 'TCP' },
+    ),
+  },
+  {
+    row: 40,
+    reading: 'an address belongs to the oldest pod that claims it',
+    objects: eachPod((pod) => {
+      const createdAt = 3_400_000_000_000 - Date.parse(String(pod.metadata['creationTimestamp']));
+      return { ...pod, metadata: { ...pod.metadata, creationTimestamp: new Date(createdAt).toISOString() } };
+    }),
+  },
+];
