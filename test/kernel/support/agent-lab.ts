@@ -208,7 +208,7 @@ export class AgentLab {
   async close(): Promise<void> {
     await this.lab.close();
     await eventually(() => [...this.#agents.values()].every((agent) => !agent.running), 'all agents have ended');
-    if (process.env['KEEP'] === undefined) rmSync(this.#root, { recursive: true, force: true });
+    rmSync(this.#root, { recursive: true, force: true });
   }
 }
 
