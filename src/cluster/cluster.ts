@@ -15,6 +15,7 @@ import { matches } from '../policy/selector.ts';
 import { defaultNamespaceLabels, localAddresses, ownsAddresses, type World } from '../policy/world.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import { AddressOwners } from './address-owners.ts';
+import { Bag } from './bag.ts';
 import { GroupIndex, NO_GROUPS } from './group-index.ts';
 import type { Group, GroupDefinition } from './groups.ts';
 import { LabelSets } from './label-sets.ts';
@@ -111,7 +112,7 @@ export class Cluster implements World {
       this.#touch(record);
       for (const address of record.pod.addresses) this.#release(address, record);
       this.#pods.delete(key);
-      record.namespace.pods.delete(key);
+      record.namespace.pods.delete(record);
       record.namespace.localPods.delete(record);
       this.#labelSets.release(record.labelSet, record);
       this.#dropIfUnused(record.namespace);
@@ -123,7 +124,7 @@ export class Cluster implements World {
       record = { key, namespace, pod, labelSet: undefined as never, member: undefined, groups: NO_GROUPS };
       record.labelSet = this.#labelSets.acquire(pod.labels, record);
       this.#pods.set(key, record);
-      namespace.pods.set(key, record);
+      namespace.pods.add(record);
       this.#touch(record);
     } else {
       this.#touch(record);
@@ -146,7 +147,7 @@ export class Cluster implements World {
     namespace.object = object;
     const labels = object?.labels ?? defaultNamespaceLabels(name);
     namespace.labels = labels;
-    if (this.#groups.placeNamespace(namespace)) for (const record of namespace.pods.values()) this.#touch(record);
+    if (this.#groups.placeNamespace(namespace)) for (const record of namespace.pods) this.#touch(record);
     this.#dropIfUnused(namespace);
   }
 
@@ -173,7 +174,7 @@ export class Cluster implements World {
     const before = namespace.policies.get(key);
     if (policy === undefined) namespace.policies.delete(key);
     else namespace.policies.set(key, policy);
-    namespace.isolation = new WeakMap();
+    namespace.isolation = undefined;
     this.#dropIfUnused(namespace);
     return { before, after: policy };
   }
@@ -185,11 +186,11 @@ export class Cluster implements World {
       name,
       object: undefined,
       labels: defaultNamespaceLabels(name),
-      pods: new Map(),
-      localPods: new Set(),
+      pods: new Set(),
+      localPods: new Bag(),
       policies: new Map(),
-      scopes: new Set(),
-      isolation: new WeakMap(),
+      scopes: new Bag(),
+      isolation: undefined,
     };
     this.#namespaces.set(name, namespace);
     this.#groups.placeNamespace(namespace);
@@ -299,6 +300,7 @@ export class Cluster implements World {
     const record = this.#pods.get(`${pod.namespace}/${pod.name}`);
     if (record === undefined || record.namespace.policies.size === 0) return [];
     const { namespace, labelSet } = record;
+    namespace.isolation ??= new WeakMap();
     let isolation = namespace.isolation.get(labelSet);
     if (isolation === undefined) {
       const selecting = [...namespace.policies.values()]

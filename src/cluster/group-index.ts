@@ -133,7 +133,7 @@ export class GroupIndex {
       for (const { pods } of labelSets) for (const record of pods) if (scope.namespaces.has(record.namespace)) yield record;
       return;
     }
-    for (const namespace of scope.namespaces) yield* definition.local ? namespace.localPods : namespace.pods.values();
+    for (const namespace of scope.namespaces) yield* definition.local ? namespace.localPods : namespace.pods;
   }
 }
 

@@ -8,7 +8,7 @@ import type { Selector } from '../policy/selector.ts';
 import { matches } from '../policy/selector.ts';
 import type { LabelSet } from './label-sets.ts';
 import { pairOf } from './label-sets.ts';
-import { post, unpost } from './postings.ts';
+import { type Postings, post, unpost } from './postings.ts';
 import type { NamespaceRecord, PodRecord } from './records.ts';
 
 /** Which pods: of one namespace (by name) or of the namespaces a selector matches; `local`: only those of this node. */
@@ -46,8 +46,8 @@ export class Scope {
   generation = 0;
   #size = 0;
   /** Each group under one requirement that its pods must meet: a label pair, a label key, or none. */
-  readonly #byPair = new Map<string, Set<Group>>();
-  readonly #byKey = new Map<string, Set<Group>>();
+  readonly #byPair: Postings<Group> = new Map();
+  readonly #byKey: Postings<Group> = new Map();
   readonly #others = new Set<Group>();
 
   constructor(namespace: string | Selector, id: number) {
@@ -65,31 +65,29 @@ export class Scope {
   }
 
   add(group: Group): void {
+    this.#place(group, post, (others) => others.add(group));
+    this.#size++;
+  }
+
+  remove(group: Group): void {
+    this.#place(group, unpost, (others) => others.delete(group));
+    this.#size--;
+  }
+
+  #place(group: Group, post: (index: Postings<Group>, key: string, group: Group) => void, other: (others: Set<Group>) => void): void {
     const { requirements } = group.definition.pods;
     const pair = requirements.find(({ operator }) => operator === 'In');
     const exists = requirements.find(({ operator }) => operator === 'Exists');
     if (pair !== undefined) for (const value of pair.values) post(this.#byPair, pairOf(pair.key, value), group);
     else if (exists !== undefined) post(this.#byKey, exists.key, group);
-    else this.#others.add(group);
-    this.#size++;
-    this.generation++;
-  }
-
-  remove(group: Group): void {
-    const { requirements } = group.definition.pods;
-    const pair = requirements.find(({ operator }) => operator === 'In');
-    const exists = requirements.find(({ operator }) => operator === 'Exists');
-    if (pair !== undefined) for (const value of pair.values) unpost(this.#byPair, pairOf(pair.key, value), group);
-    else if (exists !== undefined) unpost(this.#byKey, exists.key, group);
-    else this.#others.delete(group);
-    this.#size--;
+    else other(this.#others);
     this.generation++;
   }
 
   /** The groups whose pod selector matches these labels; `local` ones are for the caller to leave out. */
   matching({ labels }: LabelSet): readonly Group[] {
     const found: Group[] = [];
-    const collect = (groups: ReadonlySet<Group> | undefined): void => {
+    const collect = (groups: Iterable<Group> | undefined): void => {
       if (groups !== undefined) for (const group of groups) if (matches(group.definition.pods, labels)) found.push(group);
     };
     for (const [key, value] of labels) {

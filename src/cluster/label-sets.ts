@@ -3,7 +3,8 @@
  * and the postings (which label sets have this pair, or this key) lead from a selector to its pods without looking at the others.
  */
 import type { Labels, Selector } from '../policy/selector.ts';
-import { post, unpost } from './postings.ts';
+import { Bag } from './bag.ts';
+import { type Postings, post, unpost } from './postings.ts';
 import type { PodRecord } from './records.ts';
 
 export interface LabelSet {
@@ -11,7 +12,7 @@ export interface LabelSet {
   readonly id: number;
   readonly labels: Labels;
   /** Who has it. A set that nobody has is dropped. */
-  readonly pods: Set<PodRecord>;
+  readonly pods: Bag<PodRecord>;
 }
 
 /** The index key of a label. Two labels may share one only where a key holds `=`, which the API refuses; candidates are verified. */
@@ -26,8 +27,8 @@ function textOf(labels: Labels): string {
 
 export class LabelSets {
   readonly #byText = new Map<string, LabelSet>();
-  readonly #byPair = new Map<string, Set<LabelSet>>();
-  readonly #byKey = new Map<string, Set<LabelSet>>();
+  readonly #byPair: Postings<LabelSet> = new Map();
+  readonly #byKey: Postings<LabelSet> = new Map();
   #nextId = 1;
 
   /** Gives `pod` the set of these labels. */
@@ -35,7 +36,7 @@ export class LabelSets {
     const text = textOf(labels);
     let set = this.#byText.get(text);
     if (set === undefined) {
-      set = { id: this.#nextId++, labels, pods: new Set() };
+      set = { id: this.#nextId++, labels, pods: new Bag() };
       this.#byText.set(text, set);
       for (const [key, value] of labels) {
         post(this.#byPair, pairOf(key, value), set);

@@ -2,6 +2,7 @@
 import type { Address } from '../policy/address.ts';
 import type { Namespace, Pod, Policy } from '../policy/objects.ts';
 import type { Labels } from '../policy/selector.ts';
+import type { Bag } from './bag.ts';
 import type { Group, Scope } from './groups.ts';
 import type { LabelSet } from './label-sets.ts';
 
@@ -29,12 +30,12 @@ export interface NamespaceRecord {
   /** Undefined while there is no object: pods, policies or scopes name a namespace that is not there (yet). */
   object: Namespace | undefined;
   labels: Labels;
-  readonly pods: Map<string, PodRecord>;
+  readonly pods: Set<PodRecord>;
   /** Those of this node, whether or not they are in any set. */
-  readonly localPods: Set<PodRecord>;
+  readonly localPods: Bag<PodRecord>;
   readonly policies: Map<string, Policy>;
   /** The scopes that hold this namespace. */
-  readonly scopes: Set<Scope>;
-  /** Which policies select whom, by label set; replaced when a policy of the namespace changes. */
-  isolation: WeakMap<LabelSet, Readonly<Record<'ingress' | 'egress', readonly Policy[]>>>;
+  readonly scopes: Bag<Scope>;
+  /** Which policies select whom, by label set, as far as it was asked for since a policy of the namespace changed. */
+  isolation: WeakMap<LabelSet, Readonly<Record<'ingress' | 'egress', readonly Policy[]>>> | undefined;
 }
