@@ -5,7 +5,7 @@
 import { type ApiObject, Dice } from './cluster.ts';
 import { LabCluster } from './lab-cluster.ts';
 import { type Misreading, MISREADINGS, MisreadCluster } from './misreadings.ts';
-import { expectationOf, type Probe, PROBES } from './probes.ts';
+import { type Expectation, expectationOf, type Probe, PROBES } from './probes.ts';
 import { worldFrom } from './world.ts';
 
 /** Draws that are made for both themes of a cluster, and then for each: the rarest shows in one of about a hundred. */
@@ -25,6 +25,7 @@ export function themesOf(seed: number): readonly Misreading[] {
 
 export interface PlannedProbe {
   readonly probe: Probe;
+  readonly expectation: Expectation;
   readonly shows: readonly Misreading[];
 }
 
@@ -68,22 +69,24 @@ export function drawProbes(seed: number, objects: readonly ApiObject[], before: 
   const chosen: PlannedProbe[] = [];
   const others: PlannedProbe[] = [];
   for (const probe of dice.shuffle(PROBES)) {
-    const shows = misread.shownBy(probe, expectationOf(world, probe));
+    const expectation = expectationOf(world, probe);
+    const shows = misread.shownBy(probe, expectation);
     const isWanted = shows.some((misreading) => (wanted.get(misreading) ?? 0) < PROBES_A_MISREADING);
     for (const misreading of shows) wanted.set(misreading, (wanted.get(misreading) ?? 0) + (isWanted ? 1 : 0));
-    (isWanted ? chosen : others).push({ probe, shows });
+    (isWanted ? chosen : others).push({ probe, expectation, shows });
   }
   return [...chosen, ...others.slice(0, Math.max(0, PROBES_A_STATE - chosen.length))];
 }
 
 /** Changes the cluster so that some verdict is another one, if that can be had. Says what was changed. */
 export function drawChange(cluster: LabCluster, seed: number): readonly string[] {
-  const isTheme = themesOf(seed).some(({ row }) => row === 38);
+  // Half of the clusters show row 38, also where it is not their theme.
+  const labelsOnly = seed % 2 === 0 || themesOf(seed).some(({ row }) => row === 38);
   const before = cluster.objects;
   const world = worldFrom(before);
   const changes: string[] = [];
   for (let draw = 0; draw < 10; draw++) {
-    changes.push(...cluster.change(isTheme ? 'labels' : undefined));
+    changes.push(...cluster.change(labelsOnly ? 'labels' : undefined));
     const after = worldFrom(cluster.objects);
     if (PROBES.some((probe) => expectationOf(world, probe).allowed !== expectationOf(after, probe).allowed)) break;
   }

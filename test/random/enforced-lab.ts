@@ -6,7 +6,6 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { stringify } from 'yaml';
 import { LabAgents } from '../../src/lab/agents.ts';
 import { Lab } from '../../src/lab/lab.ts';
 import { setSysctls } from '../../src/lab/namespaces.ts';
@@ -17,7 +16,7 @@ import { type World, worldOf } from '../../src/policy/world.ts';
 import { directoryRevision } from '../../src/sources/directory.ts';
 import { loadDirectory } from '../../src/sources/load-directory.ts';
 import { type ApiObject, NODES } from './cluster.ts';
-import { LAB_SPEC, objectName } from './lab-cluster.ts';
+import { LAB_SPEC, manifestOf, objectName } from './lab-cluster.ts';
 import { type Expectation, MASQUERADE, type Probe, SERVICES } from './probes.ts';
 
 const POLL_MS = 5;
@@ -69,7 +68,7 @@ export class EnforcedLab {
 
   /** Makes the directory hold these objects, one a file; files of objects that are as before stay untouched. */
   write(objects: readonly ApiObject[]): void {
-    const files = new Map(objects.map((object) => [`${objectName(object)}.yaml`, stringify(object)]));
+    const files = new Map(objects.map((object) => [`${objectName(object)}.yaml`, manifestOf(object)]));
     for (const name of this.#written.keys()) {
       if (files.has(name)) continue;
       rmSync(join(this.#directory, name));
@@ -102,11 +101,6 @@ export class EnforcedLab {
     return worldOf(await loadDirectory(this.#directory));
   }
 
-  /** What the files say, to be shown to people. */
-  fileText(name: string): string | undefined {
-    return this.#written.get(`${name}.yaml`);
-  }
-
   /** Ends the agent of a node as a crash would; its rules stay in the kernel. */
   kill(node: string): Promise<void> {
     return this.#agents.end(node, 'SIGKILL');
@@ -116,9 +110,9 @@ export class EnforcedLab {
     this.#agents.launch(node);
   }
 
-  probe(probes: readonly (readonly [probe: Probe, expectation: Expectation])[]): Promise<readonly ProbeResult[]> {
+  probe(planned: readonly { readonly probe: Probe; readonly expectation: Expectation }[]): Promise<readonly ProbeResult[]> {
     return this.lab.probe(
-      probes.map(([{ from, to, via, port, protocol, family }, { allowed }]) => ({
+      planned.map(({ probe: { from, to, via, port, protocol, family }, expectation: { allowed } }) => ({
         from,
         to: via === undefined ? to : formatAddress(via),
         port,

@@ -5,6 +5,7 @@
  *
  * A cluster follows from its seed alone, so that one that failed can be drawn again.
  */
+import { stringify } from 'yaml';
 import type { Family } from '../../src/policy/address.ts';
 import {
   type ApiObject,
@@ -58,6 +59,11 @@ export const LAB_SPEC = {
 /** Unique among a cluster's objects, and the name of its file. */
 export function objectName({ kind, metadata: { namespace, name } }: ApiObject): string {
   return [kind.toLowerCase(), namespace, name].filter((part) => part !== undefined).join('.');
+}
+
+/** As a manifest. YAML 1.1 is what Kubernetes reads: there a namespace y has to be in quotes. */
+export function manifestOf(object: ApiObject): string {
+  return stringify(object, { version: '1.1' });
 }
 
 /** The objects of one cluster, and how it goes on. */

@@ -1,10 +1,9 @@
 /** A probe that did not go as the evaluator says, with what is needed to understand it and to see it again. */
-import { stringify } from 'yaml';
 import type { ProbeResult } from '../../src/lab/prober/protocol.ts';
 import { type Address, formatAddress } from '../../src/policy/address.ts';
 import type { DirectionVerdict } from '../../src/policy/evaluate.ts';
 import type { ApiObject } from './cluster.ts';
-import { objectName } from './lab-cluster.ts';
+import { manifestOf, objectName } from './lab-cluster.ts';
 import type { Misreading } from './misreadings.ts';
 import type { Expectation, Probe } from './probes.ts';
 import { worldFrom } from './world.ts';
@@ -79,7 +78,7 @@ ${this.#summary()}
 
 What the ends are, and the policies that isolate them:
 ---
-${[...this.#pods(ends), ...this.#policies(ends)].map((object) => stringify(object)).join('---\n')}
+${[...this.#pods(ends), ...this.#policies(ends)].map(manifestOf).join('---\n')}
 Again, this cluster alone:
   SLUICE_RANDOM_SEED=${this.seed} SLUICE_RANDOM_CLUSTERS=1 sh scripts/sandbox.sh mocha test/kernel/random-policies.test.ts
 and, if that is not enough, with the state it followed:
