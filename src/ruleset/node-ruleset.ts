@@ -291,8 +291,9 @@ export class NodeRuleset implements Ruleset {
       if (policy?.[direction] !== undefined) isolating.push(policyChainName(policy.namespace, policy.name, direction));
     }
     if (isolating.length === 0) return undefined;
-    const rules: ChainRule[] = member.addresses.map((address) => ({ kind: 'self', address }));
-    for (const chain of isolating.sort()) rules.push({ kind: 'jump', chain });
+    const rules: ChainRule[] = isolating.sort().map((chain) => ({ kind: 'jump', chain }));
+    // Behind the policies: a pod that calls itself is rare.
+    for (const address of member.addresses) rules.push({ kind: 'self', address });
     return {
       name: podChainName(direction, namespace, name),
       direction,

@@ -62,19 +62,29 @@ export const FRAME_COMMENTS = {
   pods: 'isolated local pods',
 } as const;
 
+type FrameRule = readonly [comment: string, ...parts: Part[]];
+
+/** Nearly every packet ends at the third rule, or at the first of `ingress`; a new connection of IPv4 at the first map. */
 function frameRules(direction: Direction, { cutMark }: TableOptions): Rule[] {
   const judgedAddress = { 4: direction === 'ingress' ? ip.daddr : ip.saddr, 6: direction === 'ingress' ? ip6.daddr : ip6.saddr };
-  const rules: [comment: string, ...parts: Part[]][] = [
+  const judgement = (family: Family): FrameRule => [FRAME_COMMENTS.pods, judgedAddress[family].vmap(verdictMapName(direction, family))];
+  const cut: readonly FrameRule[] = [
     [FRAME_COMMENTS.cutLabel, ct.label(CUT_LABEL), counter(), drop],
     [FRAME_COMMENTS.cutMark, ct.mark.anyBit(cutMark), counter(), drop],
+  ];
+  const rules: readonly FrameRule[] = [
+    // Every packet comes through egress first, and a drop is final: asking again would only cost.
+    ...(direction === 'egress' ? cut : []),
     [FRAME_COMMENTS.established, ct.state.any(['established']), accept],
     // Of what conntrack calls related only errors (row 46): no redirects, and no connections that helpers expect.
     [FRAME_COMMENTS.related, ct.state.any(['related']), meta.l4proto.eq('icmp'), icmp.type.neq('redirect'), accept],
     [FRAME_COMMENTS.related, ct.state.any(['related']), meta.l4proto.eq('icmpv6'), icmpv6.type.neq('nd-redirect'), accept],
+    // Ahead of what only IPv6 asks for.
+    judgement(4),
     // Neighbour discovery is only genuine with a hop limit of 255 (RFC 4861).
     [FRAME_COMMENTS.neighbourDiscovery, ip6.hoplimit.eq(255), icmpv6.type.eq('nd-neighbor-solicit'), accept],
     [FRAME_COMMENTS.neighbourDiscovery, ip6.hoplimit.eq(255), icmpv6.type.eq('nd-neighbor-advert'), accept],
-    ...FAMILIES.map((family): [string, Part] => [FRAME_COMMENTS.pods, judgedAddress[family].vmap(verdictMapName(direction, family))]),
+    judgement(6),
   ];
   return rules.map(([comment, ...parts]) => ({
     family: FAMILY,

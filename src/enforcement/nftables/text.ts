@@ -75,16 +75,19 @@ function baseChainText(direction: Direction, { cutMark }: TableOptions): string 
   const address = direction === 'ingress' ? 'daddr' : 'saddr';
   const mark = `0x${cutMark.toString(16).padStart(8, '0')}`;
   const comment = FRAME_COMMENTS;
-  return block(`chain ${direction}`, [
-    `type filter hook forward priority ${PRIORITY[direction]}; policy accept;`,
+  const cut = [
     `ct label ${CUT_LABEL} counter packets 0 bytes 0 drop comment "${comment.cutLabel}"`,
     `ct mark & ${mark} != 0x00000000 counter packets 0 bytes 0 drop comment "${comment.cutMark}"`,
+  ];
+  return block(`chain ${direction}`, [
+    `type filter hook forward priority ${PRIORITY[direction]}; policy accept;`,
+    ...(direction === 'egress' ? cut : []),
     `ct state established accept comment "${comment.established}"`,
     `ct state related meta l4proto icmp icmp type != redirect accept comment "${comment.related}"`,
     `ct state related meta l4proto ipv6-icmp icmpv6 type != nd-redirect accept comment "${comment.related}"`,
+    `ip ${address} vmap @${verdictMapName(direction, 4)} comment "${comment.pods}"`,
     `ip6 hoplimit 255 icmpv6 type nd-neighbor-solicit accept comment "${comment.neighbourDiscovery}"`,
     `ip6 hoplimit 255 icmpv6 type nd-neighbor-advert accept comment "${comment.neighbourDiscovery}"`,
-    `ip ${address} vmap @${verdictMapName(direction, 4)} comment "${comment.pods}"`,
     `ip6 ${address} vmap @${verdictMapName(direction, 6)} comment "${comment.pods}"`,
   ]);
 }
