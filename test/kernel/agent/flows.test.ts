@@ -233,8 +233,10 @@ describe('live flows', function () {
     await Promise.all(first.map((client) => client.answered('shop/far')));
     await cluster.apply(policyObject('shop', 'allow', { ingress: [{ from: [clients], ports: tcpAndUdp(81) }] }));
     await Promise.all(first.map((client) => client.close()));
+    const dropped = await cluster.dropped('ingress', 'shop/far');
     const second = connect();
     await Promise.all(second.map((client) => client.unanswered(500)));
+    await eventually(async () => (await cluster.dropped('ingress', 'shop/far')) >= dropped + 2, 'both SYN are dropped as new ones');
     await Promise.all(second.map((client) => client.close()));
     await cluster.apply(allow);
     const third = connect();

@@ -21,8 +21,10 @@ if (protocol === 'TCP') {
   socket.on('data', (data) => process.stdout.write(data));
   socket.on('error', ({ message }) => process.stderr.write(`${message}\n`));
   process.once('SIGTERM', () => {
-    socket.resetAndDestroy();
+    // One that is not connected has nobody to reset, and would wait until it is.
+    if (socket.readyState !== 'open') process.exit();
     socket.once('close', () => process.exit());
+    socket.resetAndDestroy();
   });
 } else {
   const socket = createSocket(isIPv6(source) ? 'udp6' : 'udp4');

@@ -19,6 +19,7 @@ export interface FixedPortConnection {
 
 export class FixedPortClient {
   readonly #process: ReturnType<Lab['spawn']>;
+  readonly #ended: Promise<void>;
   #answer = '';
   #error = '';
 
@@ -27,6 +28,9 @@ export class FixedPortClient {
     if (source === undefined || destination === undefined) assert.fail(`${from} or ${to} has no IPv${family} address`);
     const argv = [protocol, formatAddress(source), `${sourcePort}`, formatAddress(destination), `${port}`];
     this.#process = lab.spawn(from, [process.execPath, CLIENT, ...argv], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#ended = new Promise((resolve) => {
+      this.#process.once('exit', () => resolve());
+    });
     this.#process.stdout?.on('data', (data: Buffer) => (this.#answer += data.toString()));
     this.#process.stderr?.on('data', (data: Buffer) => (this.#error += data.toString()));
   }
@@ -47,11 +51,7 @@ export class FixedPortClient {
 
   /** Resets the connection, and waits until the port is free. */
   async close(): Promise<void> {
-    if (this.#process.exitCode !== null) return;
-    const ended = new Promise((resolve) => {
-      this.#process.once('exit', resolve);
-    });
     this.#process.kill('SIGTERM');
-    await ended;
+    await this.#ended;
   }
 }
