@@ -36,7 +36,7 @@ const CLAIM_AGAIN_MS = 100;
 /** Starts enforcing, once no other agent does on this node; resolves when the source has been read once. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { node, log, source } = options;
-  const status = new AgentStatus(node, options.statusFile);
+  const status = new AgentStatus(node, options.statusFile, (error) => log.error(errorFields(error), 'the status file cannot be written'));
   const claim = await claimNode(log, status);
   const poller = new Poller();
   const conntrack = Conntrack.open();
@@ -54,18 +54,31 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         const { cause, operations, events, durationMs, computeMs } = report;
         const counts = { policies: cluster.policyCount, pods: cluster.podCount, activePolicies: ruleset.activePolicies };
         log.info({ cause, operations, events, computeMs: round(computeMs), commitMs: round(durationMs), ...counts }, 'rules in force');
-        status.committed(report);
+        warnIfUnknown();
+        status.committed(report, cluster.knowsNode);
       },
       failed: (error, retryMs) => {
         log.error({ ...errorFields(error), retryMs }, 'rules could not be brought into force; what the kernel had stays');
         status.failed(error);
       },
-      swept: ({ judged, cut, restored, failures }) => {
-        if (cut + restored + failures.length > 0) log.info({ judged, cut, restored, failures: failures.length }, 'live flows judged');
+      sweepFailed: (error, retryMs) => {
+        log.error({ ...errorFields(error), retryMs }, 'live flows could not be judged; some that should be cut may go on');
+        status.sweepFailed(error);
+      },
+      swept: ({ judged, cut, restored }) => {
+        if (cut + restored > 0) log.info({ judged, cut, restored }, 'live flows judged');
         status.swept(cut, restored);
       },
     },
   });
+  let warned = false;
+  const warnIfUnknown = (): void => {
+    if (cluster.knowsNode) warned = false;
+    else if (!warned && cluster.podCount > 0) {
+      warned = true;
+      log.warn({ code: 'NODE_UNKNOWN' }, `no Node object and no pod names node ${node}: nothing is enforced here; is --node right?`);
+    }
+  };
   const drifted = (what: string): void => {
     log.warn({ what }, 'somebody else changed the rules; comparing');
     status.drifted();
@@ -101,6 +114,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       conntrack.close();
       poller.close();
       claim.release();
+      status.stopped();
       log.info('stopped; the rules stay in force');
     },
   };

@@ -53,6 +53,8 @@ export class Cluster implements World {
     namespace: (name) => this.#namespace(name),
     released: (namespace) => this.#dropIfUnused(namespace),
   });
+  #policyCount = 0;
+  #localPods = 0;
   /** The batch that is being applied: every pod it touches, with the state before. */
   #touched = new Map<PodRecord, Member | undefined>();
   #touchedLocal = new Set<PodRecord>();
@@ -66,9 +68,12 @@ export class Cluster implements World {
   }
 
   get policyCount(): number {
-    let count = 0;
-    for (const { policies } of this.#namespaces.values()) count += policies.size;
-    return count;
+    return this.#policyCount;
+  }
+
+  /** Whether an object names this node: a Node, or a pod that runs on it. */
+  get knowsNode(): boolean {
+    return this.#localPods > 0 || (this.node !== undefined && this.#nodes.has(this.node));
   }
 
   /** Takes a batch of events in. Labels of whatever object count from then on, without a change of any policy (row 38). */
@@ -113,7 +118,7 @@ export class Cluster implements World {
       for (const address of record.pod.addresses) this.#release(address, record);
       this.#pods.delete(key);
       record.namespace.pods.delete(record);
-      record.namespace.localPods.delete(record);
+      if (record.namespace.localPods.delete(record)) this.#localPods--;
       this.#labelSets.release(record.labelSet, record);
       this.#dropIfUnused(record.namespace);
       return;
@@ -127,6 +132,8 @@ export class Cluster implements World {
       namespace.pods.add(record);
       this.#touch(record);
     } else {
+      // Most updates of a pod (heartbeats, conditions) change nothing of what is read here.
+      if (isSameState(record.pod, pod)) return;
       this.#touch(record);
       for (const address of record.pod.addresses) this.#release(address, record);
       if (record.pod.labels !== pod.labels) {
@@ -136,8 +143,12 @@ export class Cluster implements World {
       }
       record.pod = pod;
     }
-    if (this.isLocal(pod)) record.namespace.localPods.add(record);
-    else record.namespace.localPods.delete(record);
+    const { localPods } = record.namespace;
+    if (!this.isLocal(pod)) this.#localPods -= Number(localPods.delete(record));
+    else if (!localPods.has(record)) {
+      localPods.add(record);
+      this.#localPods++;
+    }
     this.#touch(record);
     if (ownsAddresses(pod)) for (const address of pod.addresses) this.#claim(address, record);
   }
@@ -174,6 +185,7 @@ export class Cluster implements World {
     const before = namespace.policies.get(key);
     if (policy === undefined) namespace.policies.delete(key);
     else namespace.policies.set(key, policy);
+    this.#policyCount += Number(policy !== undefined) - Number(before !== undefined);
     namespace.isolation = undefined;
     this.#dropIfUnused(namespace);
     return { before, after: policy };
@@ -336,6 +348,21 @@ export class Cluster implements World {
   *policiesSelecting(record: PodRecord): Generator<readonly [key: string, policy: Policy]> {
     for (const entry of record.namespace.policies) if (this.selects(entry[1], record)) yield entry;
   }
+}
+
+/** Equal parts of pods are shared by whoever reads them, so looking at references finds nearly all that are the same. */
+function isSameState(a: Pod, b: Pod): boolean {
+  return (
+    a.labels === b.labels &&
+    a.ports === b.ports &&
+    a.declaredPorts === b.declaredPorts &&
+    a.uid === b.uid &&
+    a.node === b.node &&
+    a.hostNetwork === b.hostNetwork &&
+    a.terminal === b.terminal &&
+    a.createdAt === b.createdAt &&
+    sameItems(a.addresses, b.addresses)
+  );
 }
 
 function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {

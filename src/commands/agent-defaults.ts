@@ -18,7 +18,7 @@ export function bridgeOption(description: string): Option {
 function markBit(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value <= 0 || value > 0x8000_0000 || (value & (value - 1)) !== 0) {
-    throw new InvalidArgumentError('It has to be a single bit of 32, such as 0x2000.');
+    throw new InvalidArgumentError('It has to be a single bit of 32, such as 0x1000.');
   }
   return value;
 }

@@ -6,6 +6,8 @@
 import { NETLINK_ROUTE, NetlinkSocket, type Poller } from 'nftables-js';
 import { bridgeFilteringAvailable, type Link, listLinks, setBridgeFiltering, watchLinks } from '../rtnetlink/links.ts';
 
+const LOOK_AGAIN_MS = 1_000;
+
 export interface BridgeFilterOptions {
   readonly poller: Poller;
   /** Names of the bridges that pods are attached to. One that is not there yet is waited for. */
@@ -24,6 +26,9 @@ export class BridgeFilter {
   readonly #problems = new Map<string, string>();
   /** Index of each bridge whose flags have been seen on. */
   readonly #filtered = new Map<string, number>();
+  /** Undefined until the first report. */
+  #reported: string | undefined;
+  #lookAgain: NodeJS.Timeout | undefined;
 
   private constructor(options: BridgeFilterOptions) {
     this.#options = options;
@@ -43,6 +48,7 @@ export class BridgeFilter {
   }
 
   close(): void {
+    clearTimeout(this.#lookAgain);
     this.#stop();
     this.#events.close();
     this.#requests.close();
@@ -86,6 +92,11 @@ export class BridgeFilter {
   }
 
   #report(): void {
-    this.#options.onProblems([...this.#problems.values()]);
+    const problems = [...this.#problems.values()];
+    if (problems.join('\n') !== this.#reported) this.#options.onProblems(problems);
+    this.#reported = problems.join('\n');
+    clearTimeout(this.#lookAgain);
+    // Of a module that is loaded, or an error that is over, no link tells.
+    if (this.#problems.size > 0) this.#lookAgain = setTimeout(() => this.#lookAtAll(), LOOK_AGAIN_MS).unref();
   }
 }

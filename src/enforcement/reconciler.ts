@@ -31,6 +31,8 @@ export interface ReconcilerObserver {
   committed(report: CommitReport & { readonly cause: CommitCause; readonly events: number; readonly computeMs: number }): void;
   failed(error: unknown, retryMs: number): void;
   swept(result: SweepResult): void;
+  /** Flows that should be cut may go on; all flows are judged again after `retryMs`. */
+  sweepFailed(error: unknown, retryMs: number): void;
 }
 
 export interface ReconcilerOptions {
@@ -55,6 +57,7 @@ export class Reconciler {
   /** For the second sweep: the addresses of every commit since the last one; `all` where any would not do. */
   #sweepAgain: ReadonlySet<Address> | 'all' | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
+  #sweepRetryMs = SECOND_SWEEP_MS;
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
@@ -85,8 +88,8 @@ export class Reconciler {
   /** Ends after the commit that is going on. The rules stay in force. */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    clearTimeout(this.#sweepTimer);
     await this.#running;
+    clearTimeout(this.#sweepTimer);
   }
 
   #wake(): void {
@@ -120,8 +123,8 @@ export class Reconciler {
     if (cause === 'change' && isEmpty(update.changes)) return undefined;
     const done = (report: CommitReport): void => {
       this.#retryMs = FIRST_RETRY_MS;
-      this.#options.observer.committed({ ...report, cause, events: events.length, computeMs });
       this.#sweep(cause === 'change' ? update : undefined);
+      this.#options.observer.committed({ ...report, cause, events: events.length, computeMs });
     };
     try {
       const pending = this.#commit(cause, update.changes);
@@ -166,14 +169,14 @@ export class Reconciler {
     if (tightened.size > 0) this.#sweepLater(this.#sweepAgain === 'all' ? 'all' : tightened.union(this.#sweepAgain ?? new Set()));
   }
 
-  #sweepLater(addresses: ReadonlySet<Address> | 'all'): void {
+  #sweepLater(addresses: ReadonlySet<Address> | 'all', delayMs = SECOND_SWEEP_MS): void {
     this.#sweepAgain = addresses;
     this.#sweepTimer ??= setTimeout(() => {
       const again = this.#sweepAgain;
       this.#sweepTimer = undefined;
       this.#sweepAgain = undefined;
-      this.#sweepNow(again === 'all' ? undefined : again);
-    }, SECOND_SWEEP_MS);
+      if (!this.#stopping.signal.aborted) this.#sweepNow(again === 'all' ? undefined : again);
+    }, delayMs);
   }
 
   #sweepNow(addresses: ReadonlySet<Address> | undefined): void {
@@ -181,11 +184,14 @@ export class Reconciler {
     if (sweep === undefined) return;
     try {
       const result = sweep.sweep(addresses);
+      const [failure] = result.failures;
+      if (failure !== undefined) throw failure;
+      this.#sweepRetryMs = SECOND_SWEEP_MS;
       observer.swept(result);
-      if (result.failures.length > 0) this.#sweepLater('all');
     } catch (error) {
-      observer.failed(error, SECOND_SWEEP_MS);
-      this.#sweepLater('all');
+      observer.sweepFailed(error, this.#sweepRetryMs);
+      this.#sweepLater('all', this.#sweepRetryMs);
+      this.#sweepRetryMs = Math.min(this.#sweepRetryMs * 2, LONGEST_RETRY_MS);
     }
   }
 }

@@ -1,44 +1,65 @@
-/** What the agent is doing, for whoever waits for it: a file that always holds one whole JSON object. */
+/**
+ * What the agent is doing, for whoever waits for it: a file that always holds one whole JSON object.
+ *
+ * Changes of one turn of the event loop are written together. That the file cannot be written is reported once, and never stands
+ * in the way of policy.
+ */
 import { renameSync, writeFileSync } from 'node:fs';
 import type { CommitReport } from '../enforcement/enforcement.ts';
 import type { CommitCause } from '../enforcement/reconciler.ts';
 
 export interface StatusDocument {
   readonly node: string;
-  /** The source has been read, the rules are in force, and nothing stands in the way of policy. */
+  /** The process that wrote it: an agent that was killed cannot say so. */
+  readonly pid: number;
+  /** The source has been read, the rules are in force, and nothing stands in the way of policy. False once the agent has stopped. */
   readonly ready: boolean;
+  /** Whether any object names this node; if none does, its name is probably wrong, and nothing is enforced. */
+  readonly nodeKnown: boolean;
   /** Commits that were made or found nothing to do. */
   readonly commits: number;
   readonly lastCommit: { readonly cause: CommitCause; readonly operations: number; readonly durationMs: number } | null;
   /** Of the last commit, if it failed. */
   readonly error: string | null;
+  /** Of the last look at live flows, if it failed: some that should be cut may go on. */
+  readonly flowError: string | null;
   /** Why packets may pass by policy. */
   readonly bridgeProblems: readonly string[];
   /** By file or object. */
   readonly sourceProblems: Readonly<Record<string, number>>;
   /** The state of the source that is in force (see SourceListener.revision). */
   readonly revision: string | null;
-  /** Times that somebody else's change of the rules was noticed. */
+  /** Commits by somebody else to our table that were noticed. */
   readonly drifts: number;
   /** Live flows that were cut, and that were let go on again. */
   readonly flowsCut: number;
   readonly flowsRestored: number;
 }
 
+type Fields = Omit<StatusDocument, 'ready' | 'sourceProblems'>;
+
 export class AgentStatus {
   readonly #file: string | undefined;
-  #document: StatusDocument;
+  readonly #onWriteFailed: (error: unknown) => void;
+  readonly #sourceProblems = new Map<string, number>();
+  #fields: Fields;
+  #stopped = false;
+  #pending: NodeJS.Immediate | undefined;
+  #failed = false;
 
-  constructor(node: string, file: string | undefined) {
+  /** @param onWriteFailed called when the file can no longer be written, and not again until it could */
+  constructor(node: string, file: string | undefined, onWriteFailed: (error: unknown) => void) {
     this.#file = file;
-    this.#document = {
+    this.#onWriteFailed = onWriteFailed;
+    this.#fields = {
       node,
-      ready: false,
+      pid: process.pid,
+      nodeKnown: false,
       commits: 0,
       lastCommit: null,
       error: null,
+      flowError: null,
       bridgeProblems: [],
-      sourceProblems: {},
       revision: null,
       drifts: 0,
       flowsCut: 0,
@@ -47,29 +68,37 @@ export class AgentStatus {
   }
 
   get document(): StatusDocument {
-    return this.#document;
+    const { commits, error, flowError, bridgeProblems } = this.#fields;
+    const ready = !this.#stopped && commits > 0 && error === null && flowError === null && bridgeProblems.length === 0;
+    return { ...this.#fields, ready, sourceProblems: Object.fromEntries(this.#sourceProblems) };
   }
 
-  committed({ cause, operations, durationMs }: CommitReport & { readonly cause: CommitCause }): void {
-    this.#update({ commits: this.#document.commits + 1, lastCommit: { cause, operations, durationMs }, error: null });
+  committed({ cause, operations, durationMs }: CommitReport & { readonly cause: CommitCause }, nodeKnown: boolean): void {
+    const rounded = Math.round(durationMs * 1000) / 1000;
+    this.#update({ commits: this.#fields.commits + 1, lastCommit: { cause, operations, durationMs: rounded }, error: null, nodeKnown });
   }
 
   failed(error: unknown): void {
-    this.#update({ error: error instanceof Error ? error.message : String(error) });
+    this.#update({ error: messageOf(error) });
   }
 
   swept(cut: number, restored: number): void {
-    if (cut + restored > 0)
-      this.#update({ flowsCut: this.#document.flowsCut + cut, flowsRestored: this.#document.flowsRestored + restored });
+    const { flowsCut, flowsRestored, flowError } = this.#fields;
+    if (cut + restored > 0 || flowError !== null)
+      this.#update({ flowsCut: flowsCut + cut, flowsRestored: flowsRestored + restored, flowError: null });
+  }
+
+  sweepFailed(error: unknown): void {
+    this.#update({ flowError: messageOf(error) });
   }
 
   /** Everything up to this state of the source is in force. */
   inForce(revision: string): void {
-    if (revision !== this.#document.revision) this.#update({ revision });
+    if (revision !== this.#fields.revision) this.#update({ revision });
   }
 
   drifted(): void {
-    this.#update({ drifts: this.#document.drifts + 1 });
+    this.#update({ drifts: this.#fields.drifts + 1 });
   }
 
   bridges(problems: readonly string[]): void {
@@ -77,15 +106,40 @@ export class AgentStatus {
   }
 
   problems(origin: string, count: number): void {
-    const { [origin]: _, ...others } = this.#document.sourceProblems;
-    this.#update({ sourceProblems: count === 0 ? others : { ...others, [origin]: count } });
+    if (count === 0) this.#sourceProblems.delete(origin);
+    else this.#sourceProblems.set(origin, count);
+    this.#update({});
   }
 
-  #update(fields: Partial<StatusDocument>): void {
-    const next = { ...this.#document, ...fields };
-    this.#document = { ...next, ready: next.commits > 0 && next.error === null && next.bridgeProblems.length === 0 };
-    if (this.#file === undefined) return;
-    writeFileSync(`${this.#file}.new`, `${JSON.stringify(this.#document)}\n`);
-    renameSync(`${this.#file}.new`, this.#file);
+  /** The last word: written at once. */
+  stopped(): void {
+    this.#stopped = true;
+    clearImmediate(this.#pending);
+    this.#write();
   }
+
+  #update(fields: Partial<Fields>): void {
+    this.#fields = { ...this.#fields, ...fields };
+    if (this.#file === undefined || this.#stopped) return;
+    this.#pending ??= setImmediate(() => {
+      this.#pending = undefined;
+      this.#write();
+    });
+  }
+
+  #write(): void {
+    if (this.#file === undefined) return;
+    try {
+      writeFileSync(`${this.#file}.new`, `${JSON.stringify(this.document)}\n`);
+      renameSync(`${this.#file}.new`, this.#file);
+      this.#failed = false;
+    } catch (error) {
+      if (!this.#failed) this.#onWriteFailed(error);
+      this.#failed = true;
+    }
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -24,10 +24,13 @@ function readable(text: string): string {
   return text.replaceAll(/[^A-Za-z0-9_-]+/g, '.').replaceAll(/^\.+|\.+$/g, '');
 }
 
-/** Object names of Kubernetes hold only letters, digits, `-` and `.`; what a directory may hold beside is hashed. */
+/**
+ * A name of its own for each object. Names of Kubernetes hold only letters, digits, `-` and `.`; longer ones, and what a directory
+ * may hold beside, end in a hash behind `_`, which no name that is kept as it is can hold: nobody can name a pod like another's hash.
+ */
 function bounded(name: string): ObjectName {
-  if (name.length <= LONGEST_NAME && /^[A-Za-z0-9_./-]+$/.test(name)) return name;
-  return `${name.replaceAll(/[^A-Za-z0-9_./-]/g, '.').slice(0, LONGEST_NAME - 21)}.${hash(name)}`;
+  if (name.length <= LONGEST_NAME && /^[A-Za-z0-9./-]+$/.test(name)) return name;
+  return `${name.replaceAll(/[^A-Za-z0-9./-]/g, '.').slice(0, LONGEST_NAME - 21)}_${hash(name)}`;
 }
 
 export function podChainName(direction: Direction, namespace: string, pod: string): ObjectName {
@@ -40,22 +43,22 @@ export function policyChainName(namespace: string, policy: string, direction: Di
 
 /** `pods-v4/shop/app.web/5c0e…`: namespace (or namespace selector), pod selector, hash of both. */
 function groupName(group: GroupDefinition): string {
-  const where = typeof group.namespace === 'string' ? group.namespace : readable(group.namespace.text) || 'all-namespaces';
+  const where = readable(typeof group.namespace === 'string' ? group.namespace : group.namespace.text) || 'all-namespaces';
   const who = readable(group.pods.text) || 'all-pods';
   return `${where.slice(0, LONGEST_HINT)}/${who.slice(0, LONGEST_HINT)}${group.local ? '/local' : ''}/${hash(groupKey(group))}`;
 }
 
 export function podSetName(family: Family, group: GroupDefinition): ObjectName {
-  return bounded(`pods-v${family}/${groupName(group)}`);
+  return `pods-v${family}/${groupName(group)}`;
 }
 
 export function namedPortSetName(family: Family, group: GroupDefinition, protocol: PolicyProtocol, port: string): ObjectName {
-  return bounded(`port-v${family}/${protocol.toLowerCase()}/${readable(port).slice(0, 20)}.${hash(port).slice(0, 8)}/${groupName(group)}`);
+  return `port-v${family}/${protocol.toLowerCase()}/${readable(port).slice(0, 20)}.${hash(port)}/${groupName(group)}`;
 }
 
 /** `block-v4/10.244.0.0-16/1f…`; `text` is the block and its exceptions as written, `exact` the ranges that are left. */
 export function blockSetName(family: Family, text: string, exact: string): ObjectName {
-  return bounded(`block-v${family}/${readable(text).slice(0, LONGEST_HINT)}/${hash(exact)}`);
+  return `block-v${family}/${readable(text).slice(0, LONGEST_HINT)}/${hash(exact)}`;
 }
 
 /** `ports/80.443.8000-8080`, with a hash where they are many. */

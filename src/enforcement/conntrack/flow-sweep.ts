@@ -20,8 +20,8 @@ import type { World } from '../../policy/world.ts';
 
 /** The label of a flow that is cut. High, because people who use labels begin at 0. */
 export const CUT_LABEL = 100;
-/** Free of what is known to use marks: kube-proxy (0x4000, 0x8000), Calico (0xffff0000), Cilium (0x0f00). */
-export const DEFAULT_CUT_MARK = 0x2000;
+/** Free of what is known to use marks: kube-proxy (0x4000, 0x8000), the portmap plugin (0x2000), Calico (0xffff0000), Cilium (0x0f00). */
+export const DEFAULT_CUT_MARK = 0x1000;
 const CUT = labelBits(CUT_LABEL);
 const NO_LABEL = new Uint8Array(CUT.length);
 /**
@@ -41,7 +41,7 @@ export interface SweepOptions {
 }
 
 export interface SweepResult {
-  /** Flows of local pods that were judged. */
+  /** Flows that were looked at. */
   readonly judged: number;
   /** Flows that are cut from now on. */
   readonly cut: number;
@@ -87,8 +87,8 @@ export class FlowSweep {
         if (marked) changes.push({ change: 'mark', flow, mark: { value: 0, mask: this.#options.cutMark } });
       }
     }
-    if (cut > 0) this.#mayHaveCut = true;
-    else if (addresses === undefined) this.#mayHaveCut = stayCut > 0;
+    if (cut + stayCut > 0) this.#mayHaveCut = true;
+    else if (addresses === undefined) this.#mayHaveCut = false;
     return { judged, cut, restored, failures: this.#apply(changes) };
   }
 
@@ -99,25 +99,21 @@ export class FlowSweep {
       return;
     }
     if ([...addresses].some((address) => familyOf(address) === 6)) yield* conntrack.flows({ family: 'ip6' });
-    // A flow between two of the addresses is listed for each of them.
-    const seen = new Set<number>();
     for (const address of addresses) {
       if (familyOf(address) === 6) continue;
       const source = addressBytes(address);
-      for (const filter of [
-        { family: 'ip', original: { source } },
-        { family: 'ip', reply: { source } },
-      ] as const) {
-        for (const flow of conntrack.flows(filter)) {
-          if (seen.has(flow.id)) continue;
-          seen.add(flow.id);
-          yield flow;
-        }
+      yield* conntrack.flows({ family: 'ip', original: { source } });
+      // Those that one of the addresses opened have been listed by it. (Their ids would not tell: ids are hashes, and collide.)
+      for (const flow of conntrack.flows({ family: 'ip', reply: { source } })) {
+        if (!addresses.has(addressFromBytes(flow.original.source))) yield flow;
       }
     }
   }
 
-  /** Undefined: not a flow that a policy of this node is asked about. */
+  /**
+   * Undefined: not a flow that is asked about. A flow that no local pod is an end of is allowed as far as this node goes: if it is
+   * cut, then on account of a pod that had the address before, and whoever has it next would suffer for it.
+   */
   #judge(flow: Flow, addresses: ReadonlySet<Address> | undefined): boolean | undefined {
     const { world, node } = this.#options;
     const source = addressFromBytes(flow.original.source);
@@ -125,7 +121,7 @@ export class FlowSweep {
     if (addresses !== undefined && !addresses.has(source) && !addresses.has(destination)) return undefined;
     const judgesSource = world.podAt(source)?.node === node;
     const judgesDestination = world.podAt(destination)?.node === node;
-    if (!judgesSource && !judgesDestination) return undefined;
+    if (!judgesSource && !judgesDestination) return true;
     const protocol = PROTOCOLS[flow.original.protocol] ?? 'other';
     const verdict = evaluate(world, { source, destination, protocol, port: flow.reply.sourcePort });
     return (!judgesSource || verdict.egress.allowed) && (!judgesDestination || verdict.ingress.allowed);

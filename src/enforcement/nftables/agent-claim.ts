@@ -6,7 +6,7 @@
  * the ruleset passes it by: nothing of that could be said of a file or a socket. A kernel without the flag has no claims, and
  * everybody gets one.
  */
-import { NftConnection } from 'nftables-js';
+import { NftConnection, type Operation } from 'nftables-js';
 import { SluiceError, systemErrorCode } from '../../errors.ts';
 import { FAMILY } from './frame.ts';
 
@@ -24,7 +24,10 @@ export class AgentClaim {
   static take(): AgentClaim {
     const connection = NftConnection.open();
     try {
-      connection.commit([{ op: 'create', table: { ...CLAIM, flags: ['owner'] } }]);
+      // Without an owner it is nobody's claim, and in the way.
+      const known = connection.table(CLAIM);
+      const stray: Operation[] = known === undefined || known.owner !== undefined ? [] : [{ op: 'delete', table: CLAIM }];
+      connection.commit([...stray, { op: 'create', table: { ...CLAIM, flags: ['owner'] } }]);
     } catch (error) {
       try {
         if (!isUnsupported(error)) throw explain(error, connection);

@@ -75,12 +75,19 @@ export class NftablesEnforcement implements Enforcement {
         exitStatus: 2,
       });
     }
+    // A commit is told of object by object, and closed by its generation: one call a commit.
+    let changed: string | undefined;
     const monitor = Monitor.open({
       poller: options.poller,
       onEvent: (event) => {
-        if (event.event === 'overrun') options.onDrift('changes were lost: the monitor ran over');
-        else if (event.event === 'change' && event.family === FAMILY && event.table === TABLE && event.port !== connection.port) {
-          options.onDrift(`${event.action} ${event.object}`);
+        if (event.event === 'overrun') {
+          changed = undefined;
+          options.onDrift('changes were lost: the monitor ran over');
+        } else if (event.event === 'generation') {
+          if (changed !== undefined) options.onDrift(changed);
+          changed = undefined;
+        } else if (event.family === FAMILY && event.table === TABLE && event.port !== connection.port) {
+          changed ??= `${event.action} ${event.object}`;
         }
       },
     });
@@ -90,7 +97,8 @@ export class NftablesEnforcement implements Enforcement {
   async synchronize(ruleset: Ruleset): Promise<CommitReport> {
     const started = performance.now();
     const operations = differences(this.#desired(ruleset), this.#connection);
-    if (operations.length > 0) await this.#commit(operations);
+    // May be of any size: what is made anew is not counted before it is sent.
+    if (operations.length > 0) await this.#commitLarge(operations);
     return { operations: countOf(operations), durationMs: performance.now() - started };
   }
 
@@ -107,15 +115,20 @@ export class NftablesEnforcement implements Enforcement {
     this.#connection.close();
   }
 
+  /** Undefined: it is done. */
   #commit(operations: readonly Operation[]): Promise<void> | undefined {
+    if (operations.length >= LARGE_COMMIT_OPERATIONS || countOf(operations) >= LARGE_COMMIT_ELEMENTS) return this.#commitLarge(operations);
     try {
-      if (operations.length < LARGE_COMMIT_OPERATIONS && countOf(operations) < LARGE_COMMIT_ELEMENTS) {
-        this.#connection.commit(operations);
-        return undefined;
-      }
-      return this.#connection.commitAsync(operations).catch((error: unknown) => {
-        throw this.#explain(error);
-      });
+      this.#connection.commit(operations);
+      return undefined;
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  async #commitLarge(operations: readonly Operation[]): Promise<void> {
+    try {
+      await this.#connection.commitAsync(operations);
     } catch (error) {
       throw this.#explain(error);
     }
@@ -153,11 +166,12 @@ export class NftablesEnforcement implements Enforcement {
       const added = tableSet(set);
       const { definition } = added;
       operations.push({ op: 'add', set: definition });
-      operations.push({ op: 'add', elements: { ...reference, set: definition.name, elements: added.elements() } });
+      operations.push({ op: 'add', elements: { ...reference, set: definition.name, elements: [...added.elements()] } });
     }
     for (const [name, { add, remove }] of changes.elements) {
-      if (remove.length > 0) operations.push({ op: 'delete', elements: { ...reference, set: name, elements: renderElements(remove) } });
-      if (add.length > 0) operations.push({ op: 'add', elements: { ...reference, set: name, elements: renderElements(add) } });
+      if (remove.length > 0)
+        operations.push({ op: 'delete', elements: { ...reference, set: name, elements: [...renderElements(remove)] } });
+      if (add.length > 0) operations.push({ op: 'add', elements: { ...reference, set: name, elements: [...renderElements(add)] } });
     }
     const added = changes.addedChains.map((chain) => renderChain(chain, this.#table));
     for (const { chain } of added) operations.push({ op: 'add', chain });
@@ -208,7 +222,7 @@ function* ofFamily(verdicts: VerdictMap, family: Family): Generator<readonly [ad
   for (const entry of verdicts) if (familyOf(entry[0]) === family) yield entry;
 }
 
-/** Elements count one each: an operation may carry many. */
+/** Elements count one each, as far as they are held: a set that is made anew by a comparison counts one. */
 function countOf(operations: readonly Operation[]): number {
   let count = 0;
   for (const operation of operations) {

@@ -61,8 +61,9 @@ export function differences(desired: DesiredTable, connection: NftConnection): O
   if (immutable) return [{ op: 'delete', table: { family, name } }, ...createTable(desired)];
 
   const operations: Operation[] = [];
-  // Claims a table that a dead agent left, and fails where another one lives.
-  if (desired.table.flags.includes('owner') && known.owner !== connection.port) operations.push({ op: 'add', table: desired.table });
+  // Claims a table that a dead agent left, and fails where another one lives; wakes one that somebody put to sleep.
+  const toClaim = desired.table.flags.includes('owner') && known.owner !== connection.port;
+  if (toClaim || known.flags.includes('dormant')) operations.push({ op: 'add', table: desired.table });
   for (const { chain } of wantedChains) if (!chains.has(chain.name)) operations.push({ op: 'add', chain });
   const rulesByChain = new Map<string, KernelRule[]>();
   for (const rule of connection.rules(reference)) {
@@ -123,15 +124,17 @@ function sameHook(known: Chain | undefined, desired: Chain): boolean {
   return base.type === wanted.type && base.hook === wanted.hook && base.priority === wanted.priority && base.policy === wanted.policy;
 }
 
+/** @param connection undefined: the set is new. Its elements are then handed on one by one, and never all held at once. */
 function elementDifferences(set: DesiredTableSet, connection: NftConnection | undefined): Operation[] {
   const { definition } = set;
   const reference = { family: definition.family, table: definition.table, set: definition.name };
+  if (connection === undefined) return [{ op: 'add', elements: { ...reference, elements: set.elements() } }];
   const left = new Map<string, Element>();
-  for (const element of connection?.elements(reference) ?? []) left.set(elementKey(element), element);
+  for (const element of connection.eachElement(reference)) left.set(elementKey(element), element);
   const add: Element[] = [];
   for (const element of set.elements()) if (!left.delete(elementKey(element))) add.push(element);
   const operations: Operation[] = [];
-  if (left.size > 0) operations.push({ op: 'delete', elements: { ...reference, elements: left.values() } });
+  if (left.size > 0) operations.push({ op: 'delete', elements: { ...reference, elements: [...left.values()] } });
   if (add.length > 0) operations.push({ op: 'add', elements: { ...reference, elements: add } });
   return operations;
 }

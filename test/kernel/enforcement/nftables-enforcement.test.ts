@@ -178,6 +178,7 @@ describe('nftables enforcement', () => {
     ['the whole ruleset flushed', ['flush', 'ruleset']],
     ['the table deleted', ['delete', 'table', 'inet', 'sluice']],
     ['a chain flushed', ['flush', 'chain', 'inet', 'sluice', 'ingress']],
+    ['the table put to sleep', ['add', 'table', 'inet', 'sluice', '{ flags dormant; }']],
     ['a rule added', ['insert', 'rule', 'inet', 'sluice', 'ingress', 'accept']],
     ['a map emptied', ['flush', 'map', 'inet', 'sluice', 'ingress-pods-v4']],
     [
