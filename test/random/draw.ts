@@ -2,6 +2,7 @@
  * Drawing what is worth probing. A cluster has a theme: misreadings that it has to be able to show, and it is drawn until it can, so
  * that even rare corners are met in every run. Clusters of consecutive seeds go through all misreadings.
  */
+import type { World } from '../../src/policy/world.ts';
 import { type ApiObject, Dice } from './cluster.ts';
 import { LabCluster } from './lab-cluster.ts';
 import { type Misreading, MISREADINGS, MisreadCluster } from './misreadings.ts';
@@ -11,6 +12,8 @@ import { worldFrom } from './world.ts';
 /** Draws that are made for both themes of a cluster, and then for each: the rarest shows in one of about a hundred. */
 const DRAWS_TOGETHER = 60;
 const DRAWS_MAX = 2000;
+/** Changes that are made, one after the other, until they make a difference. */
+const CHANGES_TRIED = 6;
 const PROBES_A_STATE = 260;
 /** Of each misreading that a state can show. */
 const PROBES_A_MISREADING = 5;
@@ -29,28 +32,35 @@ export interface PlannedProbe {
   readonly shows: readonly Misreading[];
 }
 
-/**
- * Draws clusters that show the seed's themes (all but what only a change can show): one that shows both, or, where that is rare,
- * one for each.
- */
+/** Draws clusters that show the seed's themes: one that shows both, or, where that is rare, one for each. */
 export function drawClusters(seed: number): readonly LabCluster[] {
-  const themes = themesOf(seed).filter(({ row }) => row !== 38);
+  const themes = themesOf(seed);
   const together = drawUntil(seed, themes, DRAWS_TOGETHER);
   if (together !== undefined) return [together];
   return themes.flatMap((theme) => drawUntil(seed, [theme], DRAWS_MAX) ?? []);
 }
 
 function drawUntil(seed: number, themes: readonly Misreading[], draws: number): LabCluster | undefined {
+  const ofChanges = themes.filter(isOfChange);
+  const ofStates = themes.filter((theme) => !isOfChange(theme));
   for (let draw = 0; draw < draws; draw++) {
-    const cluster = new LabCluster(Math.imul(seed, 0x9e3779b1) + draw);
-    if (shows(cluster.objects, themes)) return cluster;
+    const clusterSeed = Math.imul(seed, 0x9e3779b1) + draw;
+    const cluster = new LabCluster(clusterSeed);
+    if (!shows(cluster.objects, ofStates)) continue;
+    // A cluster of the same seed changes in the same way.
+    if (ofChanges.length === 0 || changeUntilShown(new LabCluster(clusterSeed), ofChanges).shown) return cluster;
   }
   return undefined;
 }
 
+/** Labels: what was before matters to it. */
+function isOfChange({ row }: Misreading): boolean {
+  return row === 38;
+}
+
 /** Whether there is a probe for each theme that would go the other way. */
-function shows(objects: readonly ApiObject[], themes: readonly Misreading[]): boolean {
-  const misread = new MisreadCluster(objects, undefined, new Set(themes));
+function shows(objects: readonly ApiObject[], themes: readonly Misreading[], before?: readonly ApiObject[]): boolean {
+  const misread = new MisreadCluster(objects, before, new Set(themes));
   const world = worldFrom(objects);
   const open = new Set(themes);
   for (const probe of PROBES) {
@@ -78,17 +88,34 @@ export function drawProbes(seed: number, objects: readonly ApiObject[], before: 
   return [...chosen, ...others.slice(0, Math.max(0, PROBES_A_STATE - chosen.length))];
 }
 
-/** Changes the cluster so that some verdict is another one, if that can be had. Says what was changed. */
+/** Changes the cluster until its theme shows, if that is about changes, or until some verdict is another one. Says what was changed. */
 export function drawChange(cluster: LabCluster, seed: number): readonly string[] {
-  // Half of the clusters show row 38, also where it is not their theme.
-  const labelsOnly = seed % 2 === 0 || themesOf(seed).some(({ row }) => row === 38);
-  const before = cluster.objects;
-  const world = worldFrom(before);
+  const themes = themesOf(seed).filter(isOfChange);
+  if (themes.length > 0) return changeUntilShown(cluster, themes).changes;
+  const world = worldFrom(cluster.objects);
   const changes: string[] = [];
-  for (let draw = 0; draw < 10; draw++) {
-    changes.push(...cluster.change(labelsOnly ? 'labels' : undefined));
-    const after = worldFrom(cluster.objects);
-    if (PROBES.some((probe) => expectationOf(world, probe).allowed !== expectationOf(after, probe).allowed)) break;
+  for (let tried = 0; tried < CHANGES_TRIED; tried++) {
+    // Half of the clusters change labels alone.
+    changes.push(...cluster.change(seed % 2 === 0 ? 'labels' : undefined));
+    if (isOtherwise(world, worldFrom(cluster.objects))) break;
   }
   return changes;
+}
+
+/** Changes labels until the themes show, or until enough has been tried. */
+function changeUntilShown(
+  cluster: LabCluster,
+  themes: readonly Misreading[],
+): { readonly changes: readonly string[]; readonly shown: boolean } {
+  const before = cluster.objects;
+  const changes: string[] = [];
+  for (let tried = 0; tried < CHANGES_TRIED; tried++) {
+    changes.push(...cluster.change('labels'));
+    if (shows(cluster.objects, themes, before)) return { changes, shown: true };
+  }
+  return { changes, shown: false };
+}
+
+function isOtherwise(before: World, after: World): boolean {
+  return PROBES.some((probe) => expectationOf(before, probe).allowed !== expectationOf(after, probe).allowed);
 }

@@ -3,7 +3,7 @@
  * a misreading shows the row: the packet went as the row says, and not as the misreading would have it. So coverage is counted in
  * packets that could have gone the other way, and not in objects that happened to be drawn.
  *
- * A misreading rewrites the objects (and then the true evaluator judges what they say), or the verdict.
+ * A misreading rewrites the objects or the world (and then the true evaluator judges what they say), or the verdict.
  */
 import type { World } from '../../src/policy/world.ts';
 import type { ApiObject } from './cluster.ts';
@@ -32,6 +32,10 @@ export class MisreadCluster {
     this.#world = worldFrom(objects);
     this.#worlds = MISREADINGS.flatMap((misreading) => {
       if (only !== undefined && !only.has(misreading)) return [];
+      if (misreading.world !== undefined) {
+        const world = misreading.world(this.#world, before);
+        return world === undefined ? [] : [[misreading, world] as const];
+      }
       if (misreading.objects === undefined) return [[misreading, this.#world] as const];
       const misread = misreading.objects(objects, before);
       return misread === objects ? [] : [[misreading, worldFrom(misread)] as const];

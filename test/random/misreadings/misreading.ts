@@ -9,6 +9,8 @@ export interface Misreading {
   readonly reading: string;
   /** The objects as they are misread; the same list where nothing in it can be misread so. */
   readonly objects?: (objects: readonly ApiObject[], before: readonly ApiObject[] | undefined) => readonly ApiObject[];
+  /** The world as it is misread; undefined where nothing in it can be misread so. */
+  readonly world?: (world: World, before: readonly ApiObject[] | undefined) => World | undefined;
   /** Whether the probe would be allowed. Default: what the evaluator says of the rewritten objects. */
   readonly allowed?: (world: World, probe: Probe, truth: Expectation) => boolean;
   /** Probes that it is about. Default: all. */

@@ -1,13 +1,45 @@
 /** Rows 25 to 40: how directions unite, whose an address is, and when. */
-import type { World } from '../../../src/policy/world.ts';
+import type { Pod } from '../../../src/policy/objects.ts';
+import type { Labels } from '../../../src/policy/selector.ts';
 import type { ApiObject } from '../cluster.ts';
 import { expectationOf } from '../probes.ts';
 import { eachPod, eachPolicy, eachPort, eachRule, type Fields } from '../rewrite.ts';
 import type { Misreading } from './misreading.ts';
 import { ALL_PROTOCOLS, fieldsOf, isNamed, united, without } from './parts.ts';
 
-function keyOf({ kind, metadata: { namespace, name } }: ApiObject): string {
-  return `${kind} ${namespace}/${name}`;
+/** The objects of a kind with the labels that they had before; the same list where they are the same. */
+function withLabelsOf(
+  before: readonly ApiObject[] | undefined,
+  objects: readonly ApiObject[],
+  kind: ApiObject['kind'],
+): readonly ApiObject[] {
+  const labels = new Map(
+    (before ?? []).filter((object) => object.kind === kind).map(({ metadata }) => [metadata.name, metadata['labels']]),
+  );
+  let changed = false;
+  const old = objects.map((object) => {
+    const known = object.kind === kind ? labels.get(object.metadata.name) : undefined;
+    if (known === undefined || known === object.metadata['labels']) return object;
+    changed = true;
+    return { ...object, metadata: { ...object.metadata, labels: known } };
+  });
+  return changed ? old : objects;
+}
+
+/** Of every pod, by `namespace/name`. */
+function podLabels(objects: readonly ApiObject[] | undefined): ReadonlyMap<string, Labels> | undefined {
+  if (objects === undefined) return undefined;
+  const pods = objects.filter(({ kind }) => kind === 'Pod');
+  return new Map(
+    pods.map(({ metadata: { namespace, name, labels } }) => [
+      `${namespace}/${name}`,
+      new Map(Object.entries(labels as Record<string, string>)),
+    ]),
+  );
+}
+
+function misreadPod(pod: Pod | undefined, change: (pod: Pod) => Partial<Pod>): Pod | undefined {
+  return pod && { ...pod, ...change(pod) };
 }
 
 function isTerminal(object: ApiObject): object is ApiObject & { readonly status: Fields } {
@@ -19,15 +51,7 @@ export const PODS_AND_PATHS: readonly Misreading[] = [
   {
     row: 25,
     reading: 'the first policy that isolates a pod decides alone',
-    allowed: (world, probe) => {
-      const first: World = {
-        podAt: (address) => world.podAt(address),
-        nodeAt: (address) => world.nodeAt(address),
-        namespaceLabels: (namespace) => world.namespaceLabels(namespace),
-        isolating: (pod, direction) => world.isolating(pod, direction).slice(0, 1),
-      };
-      return expectationOf(first, probe).allowed;
-    },
+    world: (world) => ({ ...world, isolating: (pod, direction) => world.isolating(pod, direction).slice(0, 1) }),
   },
   { row: 25, reading: 'either side may allow', allowed: (_, __, truth) => truth.egress.allowed || truth.ingress.allowed },
   {
@@ -83,19 +107,10 @@ export const PODS_AND_PATHS: readonly Misreading[] = [
   {
     row: 30,
     reading: 'what a pod sends to itself is judged like the rest',
-    allowed: (world, probe) => {
+    world: (world) => {
       let asked = 0;
-      const twoPods: World = {
-        // As source and as destination it is another pod each time, with the same labels.
-        podAt: (address) => {
-          const pod = world.podAt(address);
-          return pod && { ...pod, uid: `${pod.uid}/${asked++}` };
-        },
-        nodeAt: (address) => world.nodeAt(address),
-        namespaceLabels: (namespace) => world.namespaceLabels(namespace),
-        isolating: (pod, direction) => world.isolating({ ...pod }, direction),
-      };
-      return expectationOf(twoPods, probe).allowed;
+      // As source and as destination it is another pod each time, with the same labels.
+      return { ...world, podAt: (address) => misreadPod(world.podAt(address), (pod) => ({ uid: `${pod.uid}/${asked++}` })) };
     },
     concerns: ({ path }) => path === 'itself',
   },
@@ -148,18 +163,43 @@ export const PODS_AND_PATHS: readonly Misreading[] = [
   },
   {
     row: 38,
-    reading: 'labels are those that there were before',
-    objects: (objects, before) => {
-      if (before === undefined) return objects;
-      const labels = new Map(before.map((object) => [keyOf(object), object.metadata['labels']]));
-      let changed = false;
-      const old = objects.map((object) => {
-        const known = labels.get(keyOf(object));
-        if (object.kind === 'NetworkPolicy' || known === undefined || known === object.metadata['labels']) return object;
-        changed = true;
-        return { ...object, metadata: { ...object.metadata, labels: known } };
-      });
-      return changed ? old : objects;
+    reading: "a namespace's labels are those that it had before",
+    objects: (objects, before) => withLabelsOf(before, objects, 'Namespace'),
+  },
+  {
+    row: 38,
+    reading: 'as a peer, a pod has the labels that it had before',
+    world: (world, before) => {
+      const labels = podLabels(before);
+      if (labels === undefined) return undefined;
+      const truth = new WeakMap<Pod, Pod>();
+      return {
+        ...world,
+        podAt: (address) => {
+          const pod = world.podAt(address);
+          const misread = misreadPod(pod, ({ namespace, name }) => ({
+            labels: labels.get(`${namespace}/${name}`) ?? pod?.labels ?? new Map(),
+          }));
+          if (pod !== undefined && misread !== undefined) truth.set(misread, pod);
+          return misread;
+        },
+        isolating: (pod, direction) => world.isolating(truth.get(pod) ?? pod, direction),
+      };
+    },
+  },
+  {
+    row: 38,
+    reading: 'the policies that select a pod are those that did before its labels changed',
+    world: (world, before) => {
+      const labels = podLabels(before);
+      if (labels === undefined) return undefined;
+      return {
+        ...world,
+        isolating: (pod, direction) => {
+          const known = labels.get(`${pod.namespace}/${pod.name}`);
+          return world.isolating(known === undefined ? pod : { ...pod, labels: known }, direction);
+        },
+      };
     },
   },
   {
