@@ -1,0 +1,174 @@
+/** The results as tables for people (Markdown, so that they can be pasted into docs/benchmarks.md as they are), and the targets. */
+import type { ChangesResult } from './changes/changes.ts';
+import type { ColdStartResult } from './cold-start/cold-start.ts';
+import type { ForwardingResult } from './forwarding/forwarding.ts';
+import type { Machine } from './machine.ts';
+import type { ProgramResult } from './program.ts';
+import { median, type Spread, spread } from './statistics.ts';
+
+export interface BenchResult {
+  readonly machine: Machine;
+  readonly startedAt: string;
+  /** A run that only shows that the parts work. */
+  readonly quick: boolean;
+  readonly forwarding?: ForwardingResult;
+  readonly changes?: readonly ChangesResult[];
+  readonly coldStart?: ColdStartResult;
+  readonly program?: ProgramResult;
+}
+
+export interface Target {
+  readonly what: string;
+  readonly wanted: string;
+  readonly measured: string;
+  readonly met: boolean;
+}
+
+export function report(result: BenchResult): string {
+  const { machine, quick, forwarding, changes, coldStart, program } = result;
+  const sections = [
+    `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
+  ];
+  if (quick) sections.push('A quick run: it shows that the parts work, and its figures mean nothing.');
+  if (forwarding !== undefined) sections.push(forwardingSection(forwarding));
+  if (changes !== undefined) sections.push(changesSection(changes));
+  if (coldStart !== undefined) sections.push(coldStartSection(coldStart));
+  if (program !== undefined) sections.push(programSection(program));
+  const reached = targets(result);
+  if (reached.length > 0 && !quick) {
+    const rows = reached.map(({ what, wanted, measured, met }) => [what, wanted, measured, met ? 'yes' : 'NO']);
+    sections.push(`### Targets\n\n${table(['target', 'wanted', 'measured', 'met'], rows)}`);
+  }
+  return sections.join('\n\n');
+}
+
+function forwardingSection({ variants, loadUs, missing }: ForwardingResult): string {
+  const rows = variants.map(({ name, perSecond, perCpuSecond, ratio, clockRatio, failures }) => [
+    name,
+    number(perSecond.median),
+    number(perCpuSecond.median),
+    ratioText(ratio),
+    ratioText(clockRatio),
+    String(failures),
+  ]);
+  const header = ['between the pods', 'connections/s', 'per CPU second', 'ratio to the baseline', 'by the clock', 'failed'];
+  const notes = [
+    `Of each connection the load itself takes ${loadUs.toFixed(2)} µs of CPU time.`,
+    ...missing.map((text) => `Left out: ${text}.`),
+  ];
+  return `### Connections through a bridge\n\n${table(header, rows)}\n\n${notes.join('\n')}`;
+}
+
+function changesSection(results: readonly ChangesResult[]): string {
+  const rows = results.flatMap(({ node, changes }) =>
+    Object.entries(changes).map(([kind, { total, compute, commit, busy, operations }], index) => [
+      index === 0 ? number(node.shape.pods) : '',
+      index === 0 ? number(node.shape.localPods) : '',
+      kind,
+      `${ms(total.p50)} / ${ms(total.p99)}`,
+      `${ms(compute.p50)} / ${ms(compute.p99)}`,
+      `${ms(commit.p50)} / ${ms(commit.p99)}`,
+      `${ms(busy.p50)} / ${ms(busy.p99)}`,
+      number(operations),
+      number(total.count),
+    ]),
+  );
+  const header = ['pods', 'of them here', 'changed', 'event to commit', 'compute', 'commit', 'with the sweep', 'operations', 'events'];
+  const nodes = results.map(
+    ({ node }) =>
+      `${number(node.shape.localPods)} of ${number(node.shape.pods)} pods: ${number(node.isolatedPods)} pod chains, ` +
+      `${number(node.activePolicies)} active policies, ${number(node.chains)} chains, ${number(node.sets)} sets`,
+  );
+  return `### One change (ms, p50 / p99)\n\n${table(header, rows)}\n\n${nodes.join('  \n')}`;
+}
+
+function coldStartSection({ shape, starts, parsing }: ColdStartResult): string {
+  const of = (pick: (start: ColdStartResult['starts'][number]) => number): Spread => spread(starts.map(pick));
+  const seconds = (value: Spread): string =>
+    `${(value.median / 1000).toFixed(2)} s (${(value.low / 1000).toFixed(2)}–${(value.high / 1000).toFixed(2)})`;
+  const mebibytes = (value: Spread): string => `${mb(value.median)} (${mb(value.low)}–${mb(value.high)})`;
+  const rows = [
+    ['process start to first commit', seconds(of(({ totalMs }) => totalMs))],
+    ['of that, making the objects', seconds(of(({ generationMs }) => generationMs))],
+    ['of that, the commit', seconds(of(({ commitMs }) => commitMs))],
+    ['peak resident memory (VmHWM)', mebibytes(of(({ peakBytes }) => peakBytes))],
+    ['V8 heap at the commit', mebibytes(of(({ heapBytes }) => heapBytes))],
+    ['operations committed', number(median(starts.map(({ operations }) => operations)))],
+    ['apart: parsing all objects as JSON', `${(parsing.jsonMs / 1000).toFixed(2)} s (${mb(parsing.jsonBytes)})`],
+    ['apart: parsing all objects as YAML', `${(parsing.yamlMs / 1000).toFixed(1)} s`],
+  ];
+  const title = `${number(shape.pods)} pods (${number(shape.localPods)} here), ${number(shape.namespaces)} namespaces, ${number(shape.policies)} policies`;
+  return `### Cold start: ${title}\n\n${table(['', `median of ${starts.length} (quartiles)`], rows)}`;
+}
+
+function programSection({ version, emptyProgram, verdictsPerSecond, pods }: ProgramResult): string {
+  const spreadMs = (value: Spread): string => `${value.median.toFixed(0)} ms (${value.low.toFixed(0)}–${value.high.toFixed(0)})`;
+  const rows = [
+    ['`sluice --version`', spreadMs(version)],
+    ['an empty program, in turns with it', spreadMs(emptyProgram)],
+    [`verdicts a second beside ${number(pods)} pods`, number(verdictsPerSecond.median)],
+  ];
+  return `### The program\n\n${table(['', 'median (quartiles)'], rows)}`;
+}
+
+/** What issue and README promise. Nothing is said of parts that were not measured. */
+export function targets({ forwarding, changes, coldStart, program }: BenchResult): Target[] {
+  const targets: Target[] = [];
+  const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
+  const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice')).at(-1);
+  if (largest !== undefined) {
+    target(`connections: ${largest.name}`, '≥ 0.95 of the baseline', largest.ratio.median.toFixed(3), largest.ratio.median >= 0.95);
+  }
+  const few = changes?.[0];
+  const many = changes?.find(({ node }) => node.shape.pods >= 100_000);
+  if (few !== undefined && many !== undefined) {
+    const p50 = worst(many, ({ commit }) => commit.p50);
+    const p99 = worst(many, ({ total }) => total.p99);
+    target('one change beside 100,000 pods: kernel commit p50', '≤ 1 ms', `${ms(p50)} ms`, p50 <= 1);
+    target('the same: event to commit p99', '≤ 10 ms', `${ms(p99)} ms`, p99 <= 10);
+    const factor = worst(many, (latencies, kind) => latencies.total.p50 / few.changes[kind].total.p50);
+    target('the same, p50, to beside 100 pods', '≤ 2 ×', `${factor.toFixed(2)} ×`, factor <= 2);
+  }
+  if (coldStart !== undefined) {
+    const total = median(coldStart.starts.map(({ totalMs }) => totalMs));
+    const peak = median(coldStart.starts.map(({ peakBytes }) => peakBytes));
+    target('cold start: first commit', '≤ 5 s', `${(total / 1000).toFixed(2)} s`, total <= 5000);
+    target('cold start: resident memory', '≤ 300 MB', mb(peak), peak <= 300e6);
+  }
+  if (program !== undefined) {
+    target('`sluice --version`', '≤ 150 ms', `${program.version.median.toFixed(0)} ms`, program.version.median <= 150);
+  }
+  return targets;
+}
+
+type Changes = ChangesResult['changes'];
+
+/** Of the kinds of change the one that does worst. */
+function worst({ changes }: ChangesResult, value: (latencies: Changes[keyof Changes], kind: keyof Changes) => number): number {
+  return Math.max(...(Object.keys(changes) as (keyof Changes)[]).map((kind) => value(changes[kind], kind)));
+}
+
+function ratioText({ median, low, high }: Spread): string {
+  return `${median.toFixed(3)} (${low.toFixed(3)}–${high.toFixed(3)})`;
+}
+
+function number(value: number): string {
+  return Math.round(value).toLocaleString('en-US');
+}
+
+function ms(value: number): string {
+  return value.toFixed(2);
+}
+
+function mb(bytes: number): string {
+  return `${Math.round(bytes / 1e6)} MB`;
+}
+
+/** A Markdown table that reads well as it is. The first column is text, the others are to the right. */
+function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = header.map((text, column) => Math.max(3, ...[header, ...rows].map((row) => (row[column] ?? '').length), text.length));
+  const line = (cells: readonly string[]): string =>
+    `| ${widths.map((width, column) => (column === 0 ? (cells[column] ?? '').padEnd(width) : (cells[column] ?? '').padStart(width))).join(' | ')} |`;
+  const rule = `| ${widths.map((width, column) => (column === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`;
+  return [line(header), rule, ...rows.map(line)].join('\n');
+}

@@ -1,0 +1,53 @@
+/**
+ * Measures Sluice on this machine, prints a table and writes bench/results/*.json. To be run in a sandbox, as `npm run bench` does:
+ *
+ *     npm run bench
+ *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program; may be given several times
+ *     npm run bench -- --quick         each part in its smallest form, to see that it works
+ *
+ * What is measured and how is in docs/benchmarks.md.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { CHANGES_PLAN, measureChanges, QUICK_CHANGES_PLAN } from './changes/changes.ts';
+import { COLD_START_PLAN, measureColdStart, QUICK_COLD_START_PLAN } from './cold-start/cold-start.ts';
+import { FORWARDING_PLAN, measureForwarding, QUICK_FORWARDING_PLAN } from './forwarding/forwarding.ts';
+import { thisMachine } from './machine.ts';
+import { measureProgram, PROGRAM_PLAN, QUICK_PROGRAM_PLAN } from './program.ts';
+import { type BenchResult, report } from './report.ts';
+
+const RESULTS = new URL('results/', import.meta.url);
+
+const { values } = parseArgs({
+  options: { only: { type: 'string', multiple: true }, quick: { type: 'boolean', default: false } },
+});
+const { quick, only = ['a', 'b', 'c', 'd'] } = values;
+const unknown = only.find((part) => !['a', 'b', 'c', 'd'].includes(part));
+if (unknown !== undefined || process.env['SLUICE_SANDBOX'] === undefined) {
+  console.error(
+    unknown === undefined
+      ? 'bench: run it in a sandbox, as `npm run bench` does'
+      : `bench: there is no part "${unknown}"; parts are a, b, c and d`,
+  );
+  process.exit(2);
+}
+
+const startedAt = new Date();
+const progress = (part: string) => (text: string) =>
+  console.error(`${(performance.now() / 1000).toFixed(0).padStart(4)} s  ${part}: ${text}`);
+let result: BenchResult = { machine: thisMachine(), startedAt: startedAt.toISOString(), quick };
+if (only.includes('a')) {
+  result = { ...result, forwarding: await measureForwarding(quick ? QUICK_FORWARDING_PLAN : FORWARDING_PLAN, progress('connections')) };
+}
+if (only.includes('b'))
+  result = { ...result, changes: await measureChanges(quick ? QUICK_CHANGES_PLAN : CHANGES_PLAN, progress('changes')) };
+if (only.includes('c')) {
+  result = { ...result, coldStart: await measureColdStart(quick ? QUICK_COLD_START_PLAN : COLD_START_PLAN, progress('cold start')) };
+}
+if (only.includes('d')) result = { ...result, program: measureProgram(quick ? QUICK_PROGRAM_PLAN : PROGRAM_PLAN, progress('program')) };
+
+mkdirSync(RESULTS, { recursive: true });
+const file = new URL(`${startedAt.toISOString().replaceAll(':', '')}.json`, RESULTS);
+writeFileSync(file, `${JSON.stringify(result, undefined, 2)}\n`);
+console.log(report(result));
+console.error(`written to ${file.pathname}`);
