@@ -41,8 +41,8 @@ export function drawClusters(seed: number): readonly LabCluster[] {
 }
 
 function drawUntil(seed: number, themes: readonly Misreading[], draws: number): LabCluster | undefined {
-  const ofChanges = themes.filter(isOfChange);
-  const ofStates = themes.filter((theme) => !isOfChange(theme));
+  const ofChanges = themes.filter(({ change }) => change !== undefined);
+  const ofStates = themes.filter(({ change }) => change === undefined);
   for (let draw = 0; draw < draws; draw++) {
     const clusterSeed = Math.imul(seed, 0x9e3779b1) + draw;
     const cluster = new LabCluster(clusterSeed);
@@ -51,11 +51,6 @@ function drawUntil(seed: number, themes: readonly Misreading[], draws: number): 
     if (ofChanges.length === 0 || changeUntilShown(new LabCluster(clusterSeed), ofChanges).shown) return cluster;
   }
   return undefined;
-}
-
-/** Labels: what was before matters to it. */
-function isOfChange({ row }: Misreading): boolean {
-  return row === 38;
 }
 
 /** Whether there is a probe for each theme that would go the other way. */
@@ -90,7 +85,7 @@ export function drawProbes(seed: number, objects: readonly ApiObject[], before: 
 
 /** Changes the cluster until its theme shows, if that is about changes, or until some verdict is another one. Says what was changed. */
 export function drawChange(cluster: LabCluster, seed: number): readonly string[] {
-  const themes = themesOf(seed).filter(isOfChange);
+  const themes = themesOf(seed).filter(({ change }) => change !== undefined);
   if (themes.length > 0) return changeUntilShown(cluster, themes).changes;
   const world = worldFrom(cluster.objects);
   const changes: string[] = [];
@@ -102,7 +97,7 @@ export function drawChange(cluster: LabCluster, seed: number): readonly string[]
   return changes;
 }
 
-/** Changes labels until the themes show, or until enough has been tried. */
+/** Changes what the themes are about until the themes show, or until enough has been tried. */
 function changeUntilShown(
   cluster: LabCluster,
   themes: readonly Misreading[],
@@ -110,7 +105,7 @@ function changeUntilShown(
   const before = cluster.objects;
   const changes: string[] = [];
   for (let tried = 0; tried < CHANGES_TRIED; tried++) {
-    changes.push(...cluster.change('labels'));
+    changes.push(...cluster.change(themes[tried % themes.length]?.change));
     if (shows(cluster.objects, themes, before)) return { changes, shown: true };
   }
   return { changes, shown: false };

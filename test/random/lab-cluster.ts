@@ -90,8 +90,8 @@ export class LabCluster {
     return [...this.#objects.values()];
   }
 
-  /** One to three things change. `labels`: nothing but labels (row 38). Says what did. */
-  change(only?: 'labels'): readonly string[] {
+  /** One to three things change; with `only`, nothing but labels (row 38), or who there is (rows 33, 35, 40). Says what did. */
+  change(only?: 'labels' | 'pods'): readonly string[] {
     const { dice } = this.#generator;
     return Array.from({ length: dice.pick([1, 1, 2, 3]) }, () => this.#change(only));
   }
@@ -136,11 +136,11 @@ export class LabCluster {
     return this.#generator.policy(this.#anyNamespace(), `policy-${this.#policies++ % 8}`);
   }
 
-  #change(only: 'labels' | undefined): string {
+  #change(only: 'labels' | 'pods' | undefined): string {
     const { dice } = this.#generator;
     const of = (kind: ApiObject['kind']): ApiObject[] => this.objects.filter((object) => object.kind === kind);
     const [pods, policies] = [of('Pod'), of('NetworkPolicy')];
-    const what = only === 'labels' ? dice.roll(3) : dice.roll(11);
+    const what = only === 'labels' ? dice.roll(3) : only === 'pods' ? 5 + dice.roll(3) : dice.roll(11);
     if (what < 2 && pods.length > 0) {
       const pod = dice.pick(pods);
       return `relabel ${this.#put({ ...pod, metadata: { ...pod.metadata, labels: this.#generator.labels(LABELS) } })}`;
@@ -176,7 +176,7 @@ export class LabCluster {
       }
       case 7: {
         const slot = dice.pick(SLOTS);
-        return `claim ${this.#put(this.#pod(slot, `${slot.name}-new`, false))}`;
+        return `claim ${this.#put(this.#pod(slot, `${slot.name}-${dice.pick(['new', 'newer', 'newest'])}`, false))}`;
       }
       case 8: {
         const name = dice.pick(NAMESPACES);

@@ -11,6 +11,8 @@ export interface Misreading {
   readonly objects?: (objects: readonly ApiObject[], before: readonly ApiObject[] | undefined) => readonly ApiObject[];
   /** The world as it is misread; undefined where nothing in it can be misread so. */
   readonly world?: (world: World, before: readonly ApiObject[] | undefined) => World | undefined;
+  /** It is about what was before: a change of this kind is needed for it to show. */
+  readonly change?: 'labels' | 'pods';
   /** Whether the probe would be allowed. Default: what the evaluator says of the rewritten objects. */
   readonly allowed?: (world: World, probe: Probe, truth: Expectation) => boolean;
   /** Probes that it is about. Default: all. */

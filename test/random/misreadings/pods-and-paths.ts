@@ -2,8 +2,10 @@
 import type { Pod } from '../../../src/policy/objects.ts';
 import type { Labels } from '../../../src/policy/selector.ts';
 import type { ApiObject } from '../cluster.ts';
+import { objectName } from '../lab-cluster.ts';
 import { expectationOf } from '../probes.ts';
 import { eachPod, eachPolicy, eachPort, eachRule, type Fields } from '../rewrite.ts';
+import { worldFrom } from '../world.ts';
 import type { Misreading } from './misreading.ts';
 import { ALL_PROTOCOLS, fieldsOf, isNamed, united, without } from './parts.ts';
 
@@ -140,6 +142,36 @@ export const PODS_AND_PATHS: readonly Misreading[] = [
     },
   },
   {
+    row: 33,
+    change: 'pods',
+    reading: 'a pod that ends or goes keeps its address',
+    objects: (objects, before) => {
+      const there = new Map(objects.map((object) => [objectName(object), object]));
+      const kept = (before ?? []).filter((pod) => {
+        const now = there.get(objectName(pod));
+        return pod.kind === 'Pod' && !isTerminal(pod) && (now === undefined || isTerminal(now));
+      });
+      const names = new Set(kept.map(objectName));
+      return kept.length === 0 ? objects : [...objects.filter((object) => !names.has(objectName(object))), ...kept];
+    },
+  },
+  {
+    row: 33,
+    change: 'pods',
+    reading: 'an address that its newest pod has left belongs to nobody',
+    world: (world, before) => {
+      if (before === undefined) return undefined;
+      const earlier = worldFrom(before);
+      return {
+        ...world,
+        podAt: (address) => {
+          const [was, is] = [earlier.podAt(address), world.podAt(address)];
+          return was !== undefined && is !== undefined && was.uid !== is.uid && was.createdAt > is.createdAt ? undefined : is;
+        },
+      };
+    },
+  },
+  {
     row: 34,
     reading: 'a terminating pod is gone',
     objects: (objects) => without(objects, ({ kind, metadata }) => kind === 'Pod' && metadata['deletionTimestamp'] !== undefined),
@@ -148,6 +180,16 @@ export const PODS_AND_PATHS: readonly Misreading[] = [
     row: 35,
     reading: 'a pod counts once it is running',
     objects: (objects) => without(objects, ({ kind, status }) => kind === 'Pod' && (status as Fields)['phase'] === 'Pending'),
+  },
+  {
+    row: 35,
+    change: 'pods',
+    reading: 'a pod that has come since the rules were made is nobody',
+    objects: (objects, before) => {
+      if (before === undefined) return objects;
+      const known = new Set(before.map(objectName));
+      return without(objects, (object) => object.kind === 'Pod' && !known.has(objectName(object)));
+    },
   },
   {
     row: 37,
@@ -163,11 +205,13 @@ export const PODS_AND_PATHS: readonly Misreading[] = [
   },
   {
     row: 38,
+    change: 'labels',
     reading: "a namespace's labels are those that it had before",
     objects: (objects, before) => withLabelsOf(before, objects, 'Namespace'),
   },
   {
     row: 38,
+    change: 'labels',
     reading: 'as a peer, a pod has the labels that it had before',
     world: (world, before) => {
       const labels = podLabels(before);
@@ -189,6 +233,7 @@ export const PODS_AND_PATHS: readonly Misreading[] = [
   },
   {
     row: 38,
+    change: 'labels',
     reading: 'the policies that select a pod are those that did before its labels changed',
     world: (world, before) => {
       const labels = podLabels(before);
