@@ -5,6 +5,7 @@
  *
  * Peers are read in peers.ts, ports in ports.ts, selectors in selector.ts.
  */
+import { compact } from './compact.ts';
 import { SpecUnreadableError } from './errors.ts';
 import type { Direction, Policy, Problem, Rule } from './objects.ts';
 import { readPeers } from './peers.ts';
@@ -100,7 +101,7 @@ function readRules(direction: Direction, value: unknown, problems: Problem[]): R
     problems.push(problem(path, 'TYPE_INVALID', `${direction} is a list of rules, not ${typeName(value)}; it admits nothing`));
     return [];
   }
-  return value.flatMap((rule: unknown, index) => readRule(direction, rule, index, `${path}[${index}]`, problems) ?? []);
+  return compact(value.flatMap((rule: unknown, index) => readRule(direction, rule, index, `${path}[${index}]`, problems) ?? []));
 }
 
 /** Undefined: a rule that cannot be read, which admits nothing. */

@@ -2,6 +2,7 @@
  * Ports (NetworkPolicyPort): reading them as untrusted data, matching them, and merging them for a ruleset. An entry that cannot
  * be read is left out, so that it matches nothing; a list of which nothing could be read is empty, and admits nothing.
  */
+import { compact } from './compact.ts';
 import type { Pod, PolicyProtocol, PortMatch, Problem, Protocol } from './objects.ts';
 import { type Fields, isAbsent, isFields, problem, quote, typeName, unknownFields } from './problems.ts';
 
@@ -75,7 +76,7 @@ export function readPorts(value: unknown, path: string, problems: Problem[]): Po
     return [];
   }
   if (value.length === 0) return undefined;
-  return value.flatMap((entry: unknown, index) => readPort(entry, index, `${path}[${index}]`, problems) ?? []);
+  return compact(value.flatMap((entry: unknown, index) => readPort(entry, index, `${path}[${index}]`, problems) ?? []));
 }
 
 const NOTHING = 'this entry admits nothing';

@@ -3,6 +3,7 @@
  * apart, so that equal sets of addresses are equal lists. Ranges of both families may be in one list (IPv4 comes first); they
  * never touch one another.
  */
+import { compact } from './compact.ts';
 import { type Address, compareAddresses, ipv4, ipv6, type Prefix, type Range } from './address.ts';
 
 /** All addresses of all the ranges, in whatever order they come. */
@@ -33,7 +34,7 @@ export function subtract(range: Range, holes: readonly Range[]): Range[] {
     first = addressAfter(hole.last);
   }
   left.push({ first, last: range.last });
-  return left;
+  return compact(left);
 }
 
 /** Whether a normal list (ascending, disjoint) has the address. Binary search. */

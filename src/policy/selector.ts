@@ -5,6 +5,7 @@
  * "is not there". Selectors that match the same labels therefore have the same text, and share one set in the kernel; only what
  * can match nothing keeps the key that contradicts itself, for people to see.
  */
+import { compact } from './compact.ts';
 import type { Problem } from './objects.ts';
 import { inPath, isAbsent, isFields, problem, quote, typeName, unknownFields } from './problems.ts';
 
@@ -93,7 +94,7 @@ export function selectorOf(requirements: readonly Requirement[]): Selector {
     }
     canonical.push(...reduced);
   }
-  return canonical.length === 0 ? EVERYTHING : { requirements: canonical, text: formatRequirements(canonical) };
+  return canonical.length === 0 ? EVERYTHING : { requirements: compact(canonical), text: formatRequirements(canonical) };
 }
 
 const CONSEQUENCE = 'the selector cannot be used';
