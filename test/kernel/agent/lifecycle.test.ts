@@ -152,11 +152,13 @@ describe('the life of the agent', function () {
       const first = cluster.agent(node);
       const committed = first.status?.commits;
       const second = cluster.start(node);
-      await eventually(() => second.log().some(({ level }) => level === 'error'), 'the second one says why it does not enforce');
-      const message = second.log().find(({ level }) => level === 'error');
-      assert.equal(message?.['code'], 'AGENT_RUNNING');
-      assert.match(second.status?.error ?? '', /another agent is running on this node/);
-      assert.equal(second.status?.ready, false);
+      const status = await second.reaches(({ error }) => error !== null, 'says why it does not enforce');
+      assert.match(status.error ?? '', /another agent is running on this node/);
+      assert.equal(status.ready, false);
+      assert.deepEqual(
+        second.log().map(({ level, code }) => `${level} ${String(code)}`),
+        ['error AGENT_RUNNING'],
+      );
       // The first goes on as if there were no second one.
       cluster.write(policyObject('shop', 'second', { podSelector: { matchLabels: { app: 'open' } }, ingress: [{ ports: tcpAndUdp(81) }] }));
       await first.reaches(({ commits, ready }) => ready && commits === (committed ?? 0) + 1, 'commits the change');
