@@ -4,7 +4,8 @@
  */
 import type { GroupDefinition } from '../cluster/groups.ts';
 import type { Family } from '../policy/address.ts';
-import { formatAddress } from '../policy/address.ts';
+import { formatAddress, type Range } from '../policy/address.ts';
+import { union } from '../policy/ranges.ts';
 import type { Direction, Peer, Policy, PolicyProtocol, Rule } from '../policy/objects.ts';
 import { groupPorts, type PortGroup, type PortRange } from '../policy/ports.ts';
 import { EVERYTHING } from '../policy/selector.ts';
@@ -16,6 +17,14 @@ export interface CompiledChain {
   /** Every set that a rule of the chain names. */
   readonly sets: ReadonlyMap<ObjectName, SetDescription>;
 }
+
+type BlockPeer = Extract<Peer, { kind: 'block' }>;
+
+/**
+ * Up to so many ipBlocks of a rule have a set and a rule each, which tells them apart in counters and answers. More are united: the
+ * kernel's cost grows faster than the number of sets, and whoever may write a policy could stop a node with thousands.
+ */
+const SEPARATE_BLOCKS = 16;
 
 /** A peer in one family: no set means any address. `group` is there where the peer is pods. */
 interface PeerMatch {
@@ -71,20 +80,33 @@ class ChainCompiler {
   #peers(rule: Rule): PeerMatch[] {
     const path = `${this.#direction}[${rule.index}]`;
     if (rule.peers === undefined) return [{ family: undefined, set: undefined, path }];
-    const side = this.#direction === 'ingress' ? 'from' : 'to';
-    return rule.peers.flatMap((peer) => this.#peer(peer, `${path}.${side}[${peer.index}]`));
+    const side = `${path}.${this.#direction === 'ingress' ? 'from' : 'to'}`;
+    const blocks = rule.peers.filter((peer) => peer.kind === 'block');
+    if (blocks.length <= SEPARATE_BLOCKS) return rule.peers.flatMap((peer) => this.#peer(peer, `${side}[${peer.index}]`));
+    const others = rule.peers.filter((peer) => peer.kind !== 'block');
+    return [...others.flatMap((peer) => this.#peer(peer, `${side}[${peer.index}]`)), ...this.#unitedBlocks(blocks, side)];
+  }
+
+  #unitedBlocks(blocks: readonly BlockPeer[], path: string): PeerMatch[] {
+    return this.#families.flatMap((family) => {
+      const ranges = union(blocks.flatMap((block) => (block.family === family ? block.ranges : [])));
+      return this.#blockPeer(family, ranges, `${blocks.length} blocks`, path);
+    });
+  }
+
+  #blockPeer(family: Family, ranges: readonly Range[], text: string, path: string): PeerMatch[] {
+    if (ranges.length === 0 || !this.#families.includes(family)) return [];
+    const exact = ranges.map(({ first, last }) => `${formatAddress(first)}-${formatAddress(last)}`).join(',');
+    const name = blockSetName(family, text, exact);
+    return [{ family, set: { kind: 'block', name, family, ranges, comment: text }, path }];
   }
 
   #peer(peer: Peer, path: string): PeerMatch[] {
     switch (peer.kind) {
       case 'nothing':
         return [];
-      case 'block': {
-        if (peer.ranges.length === 0 || !this.#families.includes(peer.family)) return [];
-        const exact = peer.ranges.map(({ first, last }) => `${formatAddress(first)}-${formatAddress(last)}`).join(',');
-        const name = blockSetName(peer.family, peer.text, exact);
-        return [{ family: peer.family, set: { kind: 'block', name, family: peer.family, ranges: peer.ranges, comment: peer.text }, path }];
-      }
+      case 'block':
+        return this.#blockPeer(peer.family, peer.ranges, peer.text, path);
       case 'pods': {
         const group = { namespace: peer.namespaces ?? this.#policy.namespace, pods: peer.pods, local: false };
         return this.#families.map((family) => ({ family, set: podSet(family, group), group, path }));

@@ -5,7 +5,7 @@ import { evaluate } from '../../../src/policy/evaluate.ts';
 import { NodeRuleset } from '../../../src/ruleset/node-ruleset.ts';
 import { isEmpty } from '../../../src/ruleset/objects.ts';
 import { ClusterGenerator, OUTSIDE } from '../../random/cluster.ts';
-import { History } from '../../random/events.ts';
+import { History, upsertOf } from '../../random/events.ts';
 import { Replica } from './replica.ts';
 
 const NODE = 'node-a';
@@ -137,6 +137,39 @@ describe('node ruleset', () => {
       }
     }
     assert.ok(turned.tightened > 1000 && turned.loosened > 1000, JSON.stringify(turned));
+  });
+
+  it('unites the blocks of a rule where there are very many, and keeps few apart', () => {
+    const rulesOf = (count: number): { rules: number; sets: number; replica: Replica } => {
+      const from = Array.from({ length: count }, (_, index) => ({
+        ipBlock: { cidr: `192.0.${index >> 8}.${index & 255}/32`, ...(index === 7 ? { except: ['192.0.0.7/32'] } : {}) },
+      }));
+      const cluster = new Cluster(NODE);
+      const ruleset = new NodeRuleset(cluster);
+      const pod = {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name: 'a', namespace: 'x' },
+        spec: { nodeName: NODE, containers: [] },
+        status: { podIPs: [{ ip: '10.244.1.2' }] },
+      } as const;
+      const policy = {
+        apiVersion: 'networking.k8s.io/v1',
+        kind: 'NetworkPolicy',
+        metadata: { name: 'p', namespace: 'x' },
+        spec: { podSelector: {}, ingress: [{ from: [{ podSelector: {} }, ...from] }] },
+      } as const;
+      ruleset.update(cluster.apply([upsertOf(pod), upsertOf(policy)]));
+      return { rules: ruleset.chains.get('policy/x/p/ingress')?.rules.length ?? 0, sets: ruleset.sets.size, replica: Replica.of(ruleset) };
+    };
+    const few = rulesOf(10);
+    // The block that is excepted whole has no rule.
+    assert.deepEqual([few.rules, few.sets], [10, 10]);
+    const many = rulesOf(500);
+    assert.deepEqual([many.rules, many.sets], [2, 2]);
+    const asks = (source: string): boolean =>
+      many.replica.admits('ingress', { source: address(source), destination: address('10.244.1.2'), protocol: 'TCP', port: 80 });
+    assert.deepEqual(['192.0.0.6', '192.0.0.7', '192.0.0.8', '192.0.1.243', '192.0.1.244'].map(asks), [true, false, true, true, false]);
   });
 
   it('changes nothing where nothing that policy is made of changed', () => {
