@@ -2,16 +2,22 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 
+export interface ProcessOptions {
+  readonly args?: readonly string[];
+  readonly nodeFlags?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 export class MeasuringProcess<Request extends object, Answer> {
   readonly #process: ChildProcess;
   readonly #left: Promise<never>;
 
-  /** @param script as an URL beside the caller's */
-  constructor(script: URL, args: readonly string[] = []) {
+  constructor(script: URL, { args = [], nodeFlags = [], env = {} }: ProcessOptions = {}) {
     // unshare becomes the program that it is given, and hands the channel through.
     this.#process = fork(script, args, {
       execPath: 'unshare',
-      execArgv: ['--net', process.execPath],
+      execArgv: ['--net', process.execPath, ...nodeFlags],
+      env: { ...process.env, ...env },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     this.#left = once(this.#process, 'exit').then(([status]: unknown[]) => {

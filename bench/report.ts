@@ -89,11 +89,11 @@ function coldStartSection({ shape, starts, parsing }: ColdStartResult): string {
   const mebibytes = (value: Spread): string => `${mb(value.median)} (${mb(value.low)}–${mb(value.high)})`;
   const rows = [
     ['process start to first commit', seconds(of(({ totalMs }) => totalMs))],
+    ['CPU time of all threads', seconds(of(({ cpuMs }) => cpuMs))],
     ['of that, making the objects', seconds(of(({ generationMs }) => generationMs))],
     ['of that, the commit', seconds(of(({ commitMs }) => commitMs))],
     ['peak resident memory (VmHWM)', mebibytes(of(({ peakBytes }) => peakBytes))],
     ['V8 heap at the commit', mebibytes(of(({ heapBytes }) => heapBytes))],
-    ['operations committed', number(median(starts.map(({ operations }) => operations)))],
     ['apart: parsing all objects as JSON', `${(parsing.jsonMs / 1000).toFixed(2)} s (${mb(parsing.jsonBytes)})`],
     ['apart: parsing all objects as YAML', `${(parsing.yamlMs / 1000).toFixed(1)} s`],
   ];

@@ -142,7 +142,7 @@ export class SyntheticCluster {
       .toString(36)
       .padStart(7, '0')
       .slice(0, 7);
-    const name = isStateful ? `${base}-${index}` : `${base}-${hash}-${mix(index).toString(36).slice(0, 5)}-${index}`;
+    const name = flat(isStateful ? `${base}-${index}` : `${base}-${hash}-${mix(index).toString(36).slice(0, 5)}-${index}`);
     const addresses = [formatAddress(this.#address(node, slot)), formatAddress(this.#address6(node, slot))];
     return {
       apiVersion: 'v1',
@@ -285,7 +285,12 @@ function environmentOf(namespace: number): string {
   return ENVIRONMENTS[Math.floor(namespace / TEAMS) % ENVIRONMENTS.length] ?? ENVIRONMENTS[0];
 }
 
+/** One piece, as a parser's strings are: V8 keeps a concatenation as a tree of its parts, which takes three times the room. */
+function flat(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1');
+}
+
 function uid(kind: string, index: number): string {
   const low = mix(index).toString(16).padStart(8, '0');
-  return `${low}-0000-4000-8000-${kind.charCodeAt(0).toString(16)}${padded(index, 10)}`;
+  return flat(`${low}-0000-4000-8000-${kind.charCodeAt(0).toString(16)}${padded(index, 10)}`);
 }

@@ -50,11 +50,16 @@ function memory(field: 'VmHWM' | 'VmRSS'): number {
   return Number(kibibytes) * 1024;
 }
 
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 const shape = JSON.parse(process.argv[2] ?? '') as ClusterShape;
 const source = new SyntheticSource(shape);
 /** The agent tells what it has committed in its log. */
 function line(text: string): void {
-  const { message, operations, commitMs } = JSON.parse(text) as { message: string; operations: number; commitMs: number };
+  const { message, commitMs } = JSON.parse(text) as { message: string; commitMs: number };
   if (message !== 'rules in force') {
     if (message !== 'reading the source') console.error(text);
     return;
@@ -62,9 +67,9 @@ function line(text: string): void {
   const result: ColdStart = {
     // The clock of `performance` starts with the process.
     totalMs: performance.now(),
+    cpuMs: cpuMs(),
     generationMs: source.generationMs,
     commitMs,
-    operations,
     peakBytes: memory('VmHWM'),
     heapBytes: process.memoryUsage().heapUsed,
   };

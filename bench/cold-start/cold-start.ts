@@ -1,7 +1,8 @@
 /** From the start of an agent's process to its first commit, beside a large cluster; and what the objects would take to parse. */
+import { readFileSync } from 'node:fs';
 import { stringify } from 'yaml';
 import { readDocuments } from '../../src/sources/documents.ts';
-import { MeasuringProcess } from '../measuring-process.ts';
+import { MeasuringProcess, type ProcessOptions } from '../measuring-process.ts';
 import { median } from '../statistics.ts';
 import { type ClusterShape, SyntheticCluster } from '../synthetic-cluster.ts';
 
@@ -9,10 +10,11 @@ import { type ClusterShape, SyntheticCluster } from '../synthetic-cluster.ts';
 export interface ColdStart {
   /** From the start of the process to the kernel's answer, ms. */
   readonly totalMs: number;
+  /** CPU time of all its threads, of which compiling and collecting garbage go on beside the main one. */
+  readonly cpuMs: number;
   /** Of that, making the objects: it takes the place of reading and parsing them. */
   readonly generationMs: number;
   readonly commitMs: number;
-  readonly operations: number;
   /** Largest resident set up to the commit (VmHWM). */
   readonly peakBytes: number;
   /** V8's heap at the commit, garbage included. */
@@ -48,7 +50,10 @@ export async function measureColdStart(plan: ColdStartPlan, progress: (text: str
   const starts: ColdStart[] = [];
   for (let start = 1; start <= plan.starts; start++) {
     progress(`start ${start} of ${plan.starts}`);
-    const agent = new MeasuringProcess<never, ColdStart>(new URL('agent.ts', import.meta.url), [JSON.stringify(plan.shape)]);
+    const agent = new MeasuringProcess<never, ColdStart>(new URL('agent.ts', import.meta.url), {
+      ...asTheProgram(),
+      args: [JSON.stringify(plan.shape)],
+    });
     try {
       starts.push(await agent.answer());
     } finally {
@@ -57,6 +62,15 @@ export async function measureColdStart(plan: ColdStartPlan, progress: (text: str
   }
   progress('parsing');
   return { shape: plan.shape, starts, parsing: parsing(plan) };
+}
+
+/** How bin/sluice.js starts: the flags of its first line, and its cache of compiled code. */
+function asTheProgram(): ProcessOptions {
+  const [first = ''] = readFileSync(new URL('../../bin/sluice.js', import.meta.url), 'utf8').split('\n');
+  return {
+    nodeFlags: first.split(' ').filter((word) => word.startsWith('--')),
+    env: { NODE_COMPILE_CACHE: new URL('../../node_modules/.cache/sluice', import.meta.url).pathname },
+  };
 }
 
 function parsing({ shape, parsed }: ColdStartPlan): ColdStartResult['parsing'] {

@@ -48,7 +48,7 @@ describe('the benchmarks', () => {
     const { starts, parsing } = await measureColdStart({ ...QUICK_COLD_START_PLAN, shape }, silent);
     assert.equal(starts.length, 1);
     const [start] = starts;
-    assert.ok(start !== undefined && start.operations > 0 && start.totalMs > start.generationMs + start.commitMs);
+    assert.ok(start !== undefined && start.commitMs > 0 && start.totalMs > start.generationMs + start.commitMs);
     assert.ok(start.peakBytes > 20e6, 'a Node process takes more than that');
     assert.ok(parsing.yamlMs > parsing.jsonMs);
   });
