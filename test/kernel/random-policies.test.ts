@@ -11,8 +11,8 @@ import type { ApiObject } from '../random/cluster.ts';
 import { Mismatch } from '../random/mismatch.ts';
 import { expectationOf } from '../random/probes.ts';
 
-const CLUSTERS = Number(process.env['SLUICE_RANDOM_CLUSTERS'] ?? SEEDS_FOR_ALL);
-const SEED = Number(process.env['SLUICE_RANDOM_SEED'] ?? Math.floor(Date.now() / 1000) % 1_000_000_000);
+const CLUSTERS = setting('SLUICE_RANDOM_CLUSTERS', SEEDS_FOR_ALL);
+const SEED = setting('SLUICE_RANDOM_SEED', Math.floor(Date.now() / 1000) % 1_000_000_000);
 /** In every so many clusters one agent is killed, and finds the change when it starts again. */
 const RESTART_EVERY = 8;
 
@@ -86,3 +86,10 @@ describe('Random policies', function () {
     if (CLUSTERS >= SEEDS_FOR_ALL) assert.deepEqual(shown.missing(), []);
   });
 });
+
+function setting(name: string, usual: number): number {
+  const text = process.env[name] ?? '';
+  const value = text === '' ? usual : Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${name} has to be a whole number, not ${text}`);
+  return value;
+}
