@@ -6,7 +6,7 @@ import type { Expectation, Probe } from './probes.ts';
 export const ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ['row 27', 'live flows when policies change: test/kernel/agent/flows.test.ts, earlier-flows.test.ts'],
   ['row 32', 'errors about a flow: test/kernel/agent/rows-icmp.test.ts'],
-  ['row 35', 'the first packet of a pod that has just come: every slot of this test has been there before'],
+  ['row 35', 'the first packet of a pod that has just come: test/kernel/agent/rows-pods.test.ts'],
   ['rows 41–45', 'who may speak as whom: not enforced yet'],
   ['row 46', 'what counts as related: test/kernel/agent/rows-icmp.test.ts'],
 ]);
