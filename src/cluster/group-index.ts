@@ -126,7 +126,8 @@ export class GroupIndex {
   *#population(scope: Scope, definition: GroupDefinition): Generator<PodRecord> {
     let inScope = 0;
     for (const namespace of scope.namespaces) inScope += (definition.local ? namespace.localPods : namespace.pods).size;
-    const labelSets = definition.local ? undefined : this.#host.labelSets.candidates(definition.pods);
+    // A label set has a pod at least, so as many label sets as there are pods in scope lead past no fewer.
+    const labelSets = definition.local ? undefined : this.#host.labelSets.candidates(definition.pods, inScope);
     let withLabels = 0;
     for (const { pods } of labelSets ?? []) withLabels += pods.size;
     if (labelSets !== undefined && withLabels < inScope) {

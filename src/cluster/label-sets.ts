@@ -58,18 +58,23 @@ export class LabelSets {
   }
 
   /**
-   * The label sets that may match, by the requirement that leaves the fewest; undefined where no requirement narrows them
-   * (an empty selector, or only NotIn and DoesNotExist). Each still has to be matched.
+   * The label sets that may match, by the requirement that leaves the fewest; undefined where none of them leaves fewer than
+   * `limit`. Each still has to be matched. Costs what it returns, and not what the other requirements would leave.
    */
-  candidates(selector: Selector): readonly LabelSet[] | undefined {
-    let fewest: readonly LabelSet[] | undefined;
+  candidates(selector: Selector, limit: number): readonly LabelSet[] | undefined {
+    let fewest: readonly Bag<LabelSet>[] | undefined;
+    let count = limit;
     for (const { key, operator, values } of selector.requirements) {
-      let found: LabelSet[];
-      if (operator === 'In') found = values.flatMap((value) => [...(this.#byPair.get(pairOf(key, value)) ?? [])]);
-      else if (operator === 'Exists') found = [...(this.#byKey.get(key) ?? [])];
+      let found: readonly (Bag<LabelSet> | undefined)[];
+      if (operator === 'In') found = values.map((value) => this.#byPair.get(pairOf(key, value)));
+      else if (operator === 'Exists') found = [this.#byKey.get(key)];
       else continue;
-      if (fewest === undefined || found.length < fewest.length) fewest = found;
+      const postings = found.filter((bag) => bag !== undefined);
+      const size = postings.reduce((sum, bag) => sum + bag.size, 0);
+      if (size >= count) continue;
+      fewest = postings;
+      count = size;
     }
-    return fewest;
+    return fewest?.flatMap((bag) => [...bag]);
   }
 }
