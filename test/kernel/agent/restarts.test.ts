@@ -150,10 +150,11 @@ describe('restarts of the agent', function () {
   });
 
   it('leave the old rules or the new ones where it is killed in the middle of a large commit, and never a part', async () => {
+    // A rule each: those of one rule would be united in one set.
     const blocks = Array.from({ length: 1000 }, (_, index) => ({
       ipBlock: { cidr: `100.${64 + (index >> 13)}.${(index >> 5) & 255}.${(index & 31) * 8}/30` },
     }));
-    const large = policyObject('shop', 'large', { ...selecting('closed'), ingress: [{ from: blocks }] });
+    const large = policyObject('shop', 'large', { ...selecting('closed'), ingress: blocks.map((block) => ({ from: [block] })) });
     const [allowed, denied] = await Promise.all([streams('open'), streams('closed')]);
     /** How many blocks the node's table holds. */
     const held = async (node: string): Promise<number> => (await cluster.table(node)).match(/elements = \{ 100\./g)?.length ?? 0;
