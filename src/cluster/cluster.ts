@@ -16,10 +16,10 @@ import { defaultNamespaceLabels, localAddresses, ownsAddresses, type World } fro
 import type { SourceEvent } from '../sources/source.ts';
 import { AddressOwners } from './address-owners.ts';
 import { Bag } from './bag.ts';
-import { GroupIndex, NO_GROUPS } from './group-index.ts';
+import { GroupIndex } from './group-index.ts';
 import type { Group, GroupDefinition } from './groups.ts';
 import { LabelSets } from './label-sets.ts';
-import type { Member, NamespaceRecord, PodRecord } from './records.ts';
+import { type Member, type NamespaceRecord, NO_GROUPS, PodRecord } from './records.ts';
 
 /** Before and after of one thing; undefined where it was or is not there. */
 export interface Change<T> {
@@ -40,7 +40,6 @@ export interface ClusterChanges {
 export class Cluster implements World {
   /** The node whose pods are the local ones; undefined: none are. */
   readonly node: string | undefined;
-  readonly #pods = new Map<string, PodRecord>();
   readonly #namespaces = new Map<string, NamespaceRecord>();
   readonly #nodes = new Map<string, Node>();
   readonly #nodesByAddress = new Map<Address, Node[]>();
@@ -53,6 +52,7 @@ export class Cluster implements World {
     namespace: (name) => this.#namespace(name),
     released: (namespace) => this.#dropIfUnused(namespace),
   });
+  #podCount = 0;
   #policyCount = 0;
   #localPods = 0;
   /** The batch that is being applied: every pod it touches, with the state before. */
@@ -64,7 +64,7 @@ export class Cluster implements World {
   }
 
   get podCount(): number {
-    return this.#pods.size;
+    return this.#podCount;
   }
 
   get policyCount(): number {
@@ -111,13 +111,13 @@ export class Cluster implements World {
   // --- objects
 
   #setPod(key: string, pod: Pod | undefined): void {
-    let record = this.#pods.get(key);
+    let record = this.pod(key);
     if (pod === undefined) {
       if (record === undefined) return;
       this.#touch(record);
       for (const address of record.pod.addresses) this.#release(address, record);
-      this.#pods.delete(key);
-      record.namespace.pods.delete(record);
+      record.namespace.pods.delete(record.pod.name);
+      this.#podCount--;
       if (record.namespace.localPods.delete(record)) this.#localPods--;
       this.#labelSets.release(record.labelSet, record);
       this.#dropIfUnused(record.namespace);
@@ -125,11 +125,9 @@ export class Cluster implements World {
     }
     if (record === undefined) {
       const namespace = this.#namespace(pod.namespace);
-      // The label set needs the record and the record the label set: the one place where a field is set late.
-      record = { key, namespace, pod, labelSet: undefined as never, member: undefined, groups: NO_GROUPS };
-      record.labelSet = this.#labelSets.acquire(pod.labels, record);
-      this.#pods.set(key, record);
-      namespace.pods.add(record);
+      record = new PodRecord(namespace, pod, (owner) => this.#labelSets.acquire(pod.labels, owner));
+      namespace.pods.set(pod.name, record);
+      this.#podCount++;
       this.#touch(record);
     } else {
       // Most updates of a pod (heartbeats, conditions) change nothing of what is read here.
@@ -158,7 +156,7 @@ export class Cluster implements World {
     namespace.object = object;
     const labels = object?.labels ?? defaultNamespaceLabels(name);
     namespace.labels = labels;
-    if (this.#groups.placeNamespace(namespace)) for (const record of namespace.pods) this.#touch(record);
+    if (this.#groups.placeNamespace(namespace)) for (const record of namespace.pods.values()) this.#touch(record);
     this.#dropIfUnused(namespace);
   }
 
@@ -198,7 +196,7 @@ export class Cluster implements World {
       name,
       object: undefined,
       labels: defaultNamespaceLabels(name),
-      pods: new Set(),
+      pods: new Map(),
       localPods: new Bag(),
       policies: new Map(),
       scopes: new Bag(),
@@ -244,7 +242,7 @@ export class Cluster implements World {
   #settleMembers(): void {
     for (const record of this.#touched.keys()) {
       const { pod } = record;
-      if (this.#pods.get(record.key) !== record || !ownsAddresses(pod)) {
+      if (record.namespace.pods.get(pod.name) !== record || !ownsAddresses(pod)) {
         record.member = undefined;
         continue;
       }
@@ -309,7 +307,7 @@ export class Cluster implements World {
   }
 
   isolating(pod: Pod, direction: Direction): readonly Policy[] {
-    const record = this.#pods.get(`${pod.namespace}/${pod.name}`);
+    const record = this.#namespaces.get(pod.namespace)?.pods.get(pod.name);
     if (record === undefined || record.namespace.policies.size === 0) return [];
     const { namespace, labelSet } = record;
     namespace.isolation ??= new WeakMap();
@@ -331,7 +329,8 @@ export class Cluster implements World {
 
   /** The record of a pod, while it exists. */
   pod(key: string): PodRecord | undefined {
-    return this.#pods.get(key);
+    const slash = key.indexOf('/');
+    return this.#namespaces.get(key.slice(0, slash))?.pods.get(key.slice(slash + 1));
   }
 
   /** The local pods of a namespace that are in sets. */

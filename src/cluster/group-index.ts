@@ -8,9 +8,8 @@ import type { Pod } from '../policy/objects.ts';
 import { matches } from '../policy/selector.ts';
 import { type Group, type GroupDefinition, groupKey, Scope, scopeKey } from './groups.ts';
 import type { LabelSets } from './label-sets.ts';
-import type { NamespaceRecord, PodRecord } from './records.ts';
+import { type NamespaceRecord, NO_GROUPS, type PodRecord } from './records.ts';
 
-export const NO_GROUPS: readonly Group[] = [];
 /** Matches of (label set, scope) that are kept: 100,000 pods rarely have more distinct label sets. */
 const CACHED_MATCHES = 50_000;
 
@@ -134,7 +133,7 @@ export class GroupIndex {
       for (const { pods } of labelSets) for (const record of pods) if (scope.namespaces.has(record.namespace)) yield record;
       return;
     }
-    for (const namespace of scope.namespaces) yield* definition.local ? namespace.localPods : namespace.pods;
+    for (const namespace of scope.namespaces) yield* definition.local ? namespace.localPods : namespace.pods.values();
   }
 }
 

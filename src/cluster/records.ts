@@ -13,9 +13,9 @@ export interface Member {
   readonly addresses: readonly Address[];
 }
 
-export interface PodRecord {
-  /** `namespace/name` */
-  readonly key: string;
+export const NO_GROUPS: readonly Group[] = [];
+
+export class PodRecord {
   readonly namespace: NamespaceRecord;
   pod: Pod;
   labelSet: LabelSet;
@@ -23,6 +23,20 @@ export interface PodRecord {
   member: Member | undefined;
   /** The groups it is in; the same as asking each group. */
   groups: readonly Group[];
+
+  /** @param labels gives the pod its label set, which knows who has it */
+  constructor(namespace: NamespaceRecord, pod: Pod, labels: (record: PodRecord) => LabelSet) {
+    this.namespace = namespace;
+    this.pod = pod;
+    this.member = undefined;
+    this.groups = NO_GROUPS;
+    this.labelSet = labels(this);
+  }
+
+  /** `namespace/name`. Not held: it is asked for of local pods only. */
+  get key(): string {
+    return `${this.pod.namespace}/${this.pod.name}`;
+  }
 }
 
 export interface NamespaceRecord {
@@ -30,7 +44,8 @@ export interface NamespaceRecord {
   /** Undefined while there is no object: pods, policies or scopes name a namespace that is not there (yet). */
   object: Namespace | undefined;
   labels: Labels;
-  readonly pods: Set<PodRecord>;
+  /** By name: the one place where a pod is looked up. */
+  readonly pods: Map<string, PodRecord>;
   /** Those of this node, whether or not they are in any set. */
   readonly localPods: Bag<PodRecord>;
   readonly policies: Map<string, Policy>;
