@@ -16,7 +16,7 @@ export function aligned(length: number): number {
 
 /** Writes messages with nested attributes into one growing buffer. Each message and attribute gets its length when it is ended. */
 export class MessageWriter {
-  #bytes: Uint8Array;
+  #bytes: Uint8Array<ArrayBuffer>;
   #view: DataView;
   #length = 0;
 
@@ -38,10 +38,10 @@ export class MessageWriter {
     const at = this.#length;
     const need = at + count;
     if (need > this.#bytes.length) {
-      const grown = new Uint8Array(Math.max(need, this.#bytes.length * 2));
-      grown.set(this.#bytes.subarray(0, at));
-      this.#bytes = grown;
-      this.#view = new DataView(grown.buffer);
+      // Transferred, so that what it outgrows is freed at once: batches come to megabytes.
+      const grown = this.#bytes.buffer.transfer(Math.max(need, this.#bytes.length * 2));
+      this.#bytes = new Uint8Array(grown);
+      this.#view = new DataView(grown);
     }
     this.#length = need;
     return at;
