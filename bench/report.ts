@@ -115,7 +115,7 @@ function programSection({ version, emptyProgram, verdictsPerSecond, pods }: Prog
 export function targets({ forwarding, changes, coldStart, program }: BenchResult): Target[] {
   const targets: Target[] = [];
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
-  const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice,')).at(-1);
+  const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice')).at(-1);
   if (largest !== undefined) {
     target(`connections: ${largest.name}`, '≥ 0.95 of the baseline', largest.ratio.median.toFixed(3), largest.ratio.median >= 0.95);
   }

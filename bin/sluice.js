@@ -1,6 +1,5 @@
-#!/usr/bin/env -S node --max-semi-space-size=2 --v8-pool-size=2 --heap-growing-percent=100
-// For the agent's memory: a small nursery, because it makes little garbage after its first list (60 MB less for good); two threads
-// of V8 instead of four, and a heap that no more than doubles between collections (20 MB less at the peak of a start).
+#!/usr/bin/env -S node --max-semi-space-size=2
+// A small nursery: an agent makes little garbage after its first list, and the difference is 60 MB of memory for good.
 // The entry point. Plain JavaScript without static imports, so that a Node that is too old for the program can still say so.
 const wanted = 24;
 if (Number(process.versions.node.split('.')[0]) < wanted) {

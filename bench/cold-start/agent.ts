@@ -3,7 +3,6 @@
  * API objects, already parsed, through the projections one by one, and emits them in pages.
  */
 import { readFileSync } from 'node:fs';
-import { flushCompileCache } from 'node:module';
 import { pino } from 'pino';
 import { startAgent } from '../../src/agent.ts';
 import { DEFAULT_CUT_MARK } from '../../src/enforcement/conntrack/flow-sweep.ts';
@@ -74,8 +73,6 @@ function line(text: string): void {
     peakBytes: memory('VmHWM'),
     heapBytes: process.memoryUsage().heapUsed,
   };
-  // For the next start, as any agent that ends leaves it behind.
-  flushCompileCache();
   process.send?.(result, () => process.exit());
 }
 

@@ -46,13 +46,6 @@ export function variants(sluicePods: readonly number[], iptablesPods: readonly n
         setUp: (node) => iptables(node, pods),
       }),
     ),
-    ...sluicePods.slice(-1).map(
-      (pods): Variant => ({
-        name: `the same ${pods}, without \`ct label\``,
-        filtered: true,
-        setUp: (node) => sluiceWithoutLabel(node, pods),
-      }),
-    ),
     // Equal to the baseline: how far apart equals are in this run.
     { name: `${BASELINE}, again`, filtered: true, setUp: conntrackRule },
     { name: 'filtering on, no rules', filtered: true, setUp: async () => undefined },
@@ -66,7 +59,7 @@ async function conntrackRule({ lab, name }: BenchNode): Promise<undefined> {
 }
 
 /** Twenty pods a namespace, all of them isolated in both directions, and reaching each other on one port. */
-async function sluice(node: BenchNode, pods: number, ownership: 'auto' | 'shared' = 'auto'): Promise<() => void> {
+async function sluice(node: BenchNode, pods: number): Promise<() => void> {
   const cluster = new Cluster(node.name);
   const ruleset = new NodeRuleset(cluster);
   for (const page of pages(isolatedPods(node, pods), new Sharing())) ruleset.update(cluster.apply(page));
@@ -74,7 +67,7 @@ async function sluice(node: BenchNode, pods: number, ownership: 'auto' | 'shared
   if (isolated !== pods) throw new Error(`${isolated} pods are isolated, and not ${pods}`);
   const poller = new Poller();
   const enforcement = inNamespace(node.lab.netns(`node/${node.name}`), () =>
-    NftablesEnforcement.open({ ownership, logGroup: 100, cutMark: DEFAULT_CUT_MARK, poller, onDrift: () => undefined }),
+    NftablesEnforcement.open({ ownership: 'auto', logGroup: 100, cutMark: DEFAULT_CUT_MARK, poller, onDrift: () => undefined }),
   );
   await enforcement.synchronize(ruleset);
   return () => {
@@ -83,23 +76,9 @@ async function sluice(node: BenchNode, pods: number, ownership: 'auto' | 'shared
   };
 }
 
-/**
- * What being able to cut live flows by label costs: where no rule names a label, the kernel gives no connection room for one. The rule
- * is taken out behind the back of an enforcement that is told of it and does nothing.
- */
-async function sluiceWithoutLabel(node: BenchNode, pods: number): Promise<() => void> {
-  const undo = await sluice(node, pods, 'shared');
-  const where = `node/${node.name}`;
-  const { stdout } = await node.lab.exec(where, ['nft', '-a', 'list', 'chain', 'inet', 'sluice', 'egress']);
-  const handle = /ct label .* # handle (\d+)/.exec(stdout)?.[1];
-  if (handle === undefined) throw new Error(`no rule with a label in ${stdout}`);
-  await node.lab.exec(where, ['nft', 'delete', 'rule', 'inet', 'sluice', 'egress', 'handle', handle]);
-  return undo;
-}
-
 const PODS_A_NAMESPACE = 20;
 
-function* isolatedPods({ lab, name, client, server }: BenchNode, pods: number): Generator<ApiObject> {
+export function* isolatedPods({ lab, name, client, server }: BenchNode, pods: number): Generator<ApiObject> {
   for (let index = 0; index < pods; index++) {
     const namespace = `team-${Math.floor(index / PODS_A_NAMESPACE)}`;
     if (index % PODS_A_NAMESPACE === 0) yield* namespacePolicies(namespace);
