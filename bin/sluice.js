@@ -1,5 +1,6 @@
-#!/usr/bin/env -S node --max-semi-space-size=2
-// A small nursery: an agent makes little garbage after its first list, and the difference is 60 MB of memory for good.
+#!/usr/bin/env -S node --max-semi-space-size=2 --max-old-space-size=1536
+// For the agent's memory: a small nursery, since it makes little garbage after its first list (60 MB less for good), and a bound that
+// makes V8 let its heap less than double between collections (30 MB less at the peak of a start). 100,000 pods take 120 MB of it.
 // The entry point. Plain JavaScript without static imports, so that a Node that is too old for the program can still say so.
 const wanted = 24;
 if (Number(process.versions.node.split('.')[0]) < wanted) {

@@ -10,7 +10,7 @@
  */
 import type { Address } from '../policy/address.ts';
 import type { Direction, Namespace, Node, Pod, Policy } from '../policy/objects.ts';
-import type { Labels } from '../policy/selector.ts';
+import type { Labels } from '../policy/labels.ts';
 import { matches } from '../policy/selector.ts';
 import { defaultNamespaceLabels, localAddresses, ownsAddresses, type World } from '../policy/world.ts';
 import type { SourceEvent } from '../sources/source.ts';

@@ -2,7 +2,8 @@
  * Distinct label sets, each held once. Pods of one workload share theirs, so a selector is matched against label sets, not pods;
  * and the postings (which label sets have this pair, or this key) lead from a selector to its pods without looking at the others.
  */
-import type { Labels, Selector } from '../policy/selector.ts';
+import { hashOfLabels, type Labels, sameLabels } from '../policy/labels.ts';
+import type { Selector } from '../policy/selector.ts';
 import { Bag } from './bag.ts';
 import { type Postings, post, unpost } from './postings.ts';
 import type { PodRecord } from './records.ts';
@@ -20,24 +21,20 @@ export function pairOf(key: string, value: string): string {
   return `${key}=${value}`;
 }
 
-/** The same for equal labels, whatever their order. */
-function textOf(labels: Labels): string {
-  return JSON.stringify([...labels].sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
 export class LabelSets {
-  readonly #byText = new Map<string, LabelSet>();
+  /** By their hash: the few that share one are told apart by looking. */
+  readonly #byHash: Postings<LabelSet, number> = new Map();
   readonly #byPair: Postings<LabelSet> = new Map();
   readonly #byKey: Postings<LabelSet> = new Map();
   #nextId = 1;
 
   /** Gives `pod` the set of these labels. */
   acquire(labels: Labels, pod: PodRecord): LabelSet {
-    const text = textOf(labels);
-    let set = this.#byText.get(text);
+    const hash = hashOfLabels(labels);
+    let set = this.#find(hash, labels);
     if (set === undefined) {
       set = { id: this.#nextId++, labels, pods: new Bag() };
-      this.#byText.set(text, set);
+      post(this.#byHash, hash, set);
       for (const [key, value] of labels) {
         post(this.#byPair, pairOf(key, value), set);
         post(this.#byKey, key, set);
@@ -50,11 +47,16 @@ export class LabelSets {
   release(set: LabelSet, pod: PodRecord): void {
     set.pods.delete(pod);
     if (set.pods.size > 0) return;
-    this.#byText.delete(textOf(set.labels));
+    unpost(this.#byHash, hashOfLabels(set.labels), set);
     for (const [key, value] of set.labels) {
       unpost(this.#byPair, pairOf(key, value), set);
       unpost(this.#byKey, key, set);
     }
+  }
+
+  #find(hash: number, labels: Labels): LabelSet | undefined {
+    for (const set of this.#byHash.get(hash) ?? []) if (sameLabels(set.labels, labels)) return set;
+    return undefined;
   }
 
   /**

@@ -1,9 +1,9 @@
 /** An inverted index: who is found under a key. Keys without entries are dropped. */
 import { Bag } from './bag.ts';
 
-export type Postings<T extends object> = Map<string, Bag<T>>;
+export type Postings<T extends object, K = string> = Map<K, Bag<T>>;
 
-export function post<T extends object>(index: Postings<T>, key: string, entry: T): void {
+export function post<T extends object, K>(index: Postings<T, K>, key: K, entry: T): void {
   let entries = index.get(key);
   if (entries === undefined) {
     entries = new Bag();
@@ -12,7 +12,7 @@ export function post<T extends object>(index: Postings<T>, key: string, entry: T
   entries.add(entry);
 }
 
-export function unpost<T extends object>(index: Postings<T>, key: string, entry: T): void {
+export function unpost<T extends object, K>(index: Postings<T, K>, key: K, entry: T): void {
   const entries = index.get(key);
   if (entries?.delete(entry) === true && entries.size === 0) index.delete(key);
 }

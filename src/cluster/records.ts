@@ -1,7 +1,7 @@
 /** What the store holds of each object, beside the object itself. Only the store changes these; everyone else reads. */
 import type { Address } from '../policy/address.ts';
 import type { Namespace, Pod, Policy } from '../policy/objects.ts';
-import type { Labels } from '../policy/selector.ts';
+import type { Labels } from '../policy/labels.ts';
 import type { Bag } from './bag.ts';
 import type { Group, Scope } from './groups.ts';
 import type { LabelSet } from './label-sets.ts';

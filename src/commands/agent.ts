@@ -1,5 +1,6 @@
 /** `sluice agent`: enforce the policies of a source on this node until told to stop. */
 import { accessSync, constants } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
@@ -72,6 +73,8 @@ async function run(flags: AgentFlags): Promise<void> {
   }).catch((error: unknown) => {
     throw explainRefusal(error, 'the agent');
   });
+  // Otherwise written at a regular end, and the next start needs it above all when this agent is killed.
+  flushCompileCache();
   const stop = (signal: NodeJS.Signals): void => {
     log.info({ signal }, 'stopping');
     agent.stop().then(

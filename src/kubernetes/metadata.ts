@@ -2,7 +2,7 @@
  * metav1.ObjectMeta, the fields in use. What an object is called and what it is labelled with has to be readable, or the object
  * is refused: a name guessed wrongly is another object, and a label guessed wrongly is another verdict.
  */
-import type { Labels } from '../policy/selector.ts';
+import type { Labels } from '../policy/labels.ts';
 import { type Fields, isAbsent, isFields, quote, typeName } from '../policy/problems.ts';
 import { found, noString, type Report } from './report.ts';
 import { NO_LABELS, type Sharing } from './sharing.ts';

@@ -7,7 +7,7 @@
  */
 import { LRUCache } from 'lru-cache';
 import type { NamedPort, Pod } from '../policy/objects.ts';
-import type { Labels } from '../policy/selector.ts';
+import { hashOfLabels, type Labels, sameLabels } from '../policy/labels.ts';
 
 /** Entries of each cache: above the number of distinct workloads of a large cluster. */
 const CAPACITY = 32_768;
@@ -19,7 +19,8 @@ export const NO_PORTS: readonly never[] = [];
 
 export class Sharing {
   readonly #strings = new LRUCache<string, string>({ max: CAPACITY });
-  readonly #labels = new LRUCache<string, Labels>({ max: CAPACITY });
+  /** By their hash: of labels that share one, the last are kept. */
+  readonly #labels = new LRUCache<number, Labels>({ max: CAPACITY });
   readonly #ports = new LRUCache<string, readonly NamedPort[]>({ max: CAPACITY });
   readonly #declared = new LRUCache<string, readonly DeclaredPort[]>({ max: CAPACITY });
 
@@ -34,14 +35,12 @@ export class Sharing {
   /** Takes the map over: the caller does not touch it again. */
   labels(labels: Map<string, string>): Labels {
     if (labels.size === 0) return NO_LABELS;
-    // Label keys and values hold no NUL where they are valid; lengths keep invalid ones apart all the same.
-    let text = '';
-    for (const [key, value] of labels) text += `${key.length},${value.length}:${key}${value}`;
-    const shared = this.#labels.get(text);
-    if (shared !== undefined) return shared;
+    const hash = hashOfLabels(labels);
+    const shared = this.#labels.get(hash);
+    if (shared !== undefined && sameLabels(shared, labels)) return shared;
     const own = new Map<string, string>();
     for (const [key, value] of labels) own.set(this.string(key), this.string(value));
-    this.#labels.set(text, own);
+    this.#labels.set(hash, own);
     return own;
   }
 

@@ -3,7 +3,8 @@
  * All of it is plain, immutable data; whether an object came from the API or from a file cannot be seen.
  */
 import type { Address, Family, Prefix, Range } from './address.ts';
-import type { Labels, Selector } from './selector.ts';
+import type { Labels } from './labels.ts';
+import type { Selector } from './selector.ts';
 
 /** What a NetworkPolicyPort may name, and `other` for packets of any further protocol. */
 export type PolicyProtocol = 'TCP' | 'UDP' | 'SCTP';

@@ -5,7 +5,8 @@
 import { type Address, prefixRange } from './address.ts';
 import type { Direction, Namespace, Node, Pod, Policy } from './objects.ts';
 import { addressAfter } from './ranges.ts';
-import { type Labels, matches } from './selector.ts';
+import type { Labels } from './labels.ts';
+import { matches } from './selector.ts';
 
 export interface World {
   /** The pod that an address belongs to: of those that claim it the newest that lives; never a hostNetwork or terminal pod (rows 29, 33, 40). */

@@ -1,6 +1,6 @@
 /** Rows 25 to 40: how directions unite, whose an address is, and when. */
 import type { Pod } from '../../../src/policy/objects.ts';
-import type { Labels } from '../../../src/policy/selector.ts';
+import type { Labels } from '../../../src/policy/labels.ts';
 import type { ApiObject } from '../cluster.ts';
 import { objectName } from '../lab-cluster.ts';
 import { expectationOf } from '../probes.ts';
