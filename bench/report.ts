@@ -117,7 +117,8 @@ export function targets({ forwarding, changes, coldStart, program }: BenchResult
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
   const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice')).at(-1);
   if (largest !== undefined) {
-    target(`connections: ${largest.name}`, '≥ 0.95 of the baseline', largest.ratio.median.toFixed(3), largest.ratio.median >= 0.95);
+    const { median } = largest.clockRatio;
+    target(`connections a second: ${largest.name}`, '≥ 0.95 of the baseline', median.toFixed(3), median >= 0.95);
   }
   const few = changes?.[0];
   const many = changes?.find(({ node }) => node.shape.pods >= 100_000);
