@@ -9,6 +9,9 @@ import { type NftablesOptions, NftablesEnforcement } from './enforcement/nftable
 import { Reconciler } from './enforcement/reconciler.ts';
 import { systemErrorCode } from './errors.ts';
 import { errorFields, type Logger } from './observability/log.ts';
+import { type ListenAddress, HttpServer, type Page, text } from './observability/http-server.ts';
+import type { AgentMetrics, InForce } from './observability/metrics.ts';
+import type { MetricsAccess } from './observability/metrics-access.ts';
 import { AgentStatus } from './observability/status.ts';
 import { NodeRuleset } from './ruleset/node-ruleset.ts';
 import type { Source } from './sources/source.ts';
@@ -23,6 +26,11 @@ export interface AgentOptions {
   readonly nftables: Pick<NftablesOptions, 'ownership' | 'logGroup'>;
   /** Rewritten after every change of the agent's state. */
   readonly statusFile: string | undefined;
+  readonly healthAddress?: ListenAddress | undefined;
+  readonly metrics?: AgentMetrics | undefined;
+  readonly metricsAddress?: ListenAddress | undefined;
+  /** Undefined: whoever reaches the address may read the metrics. */
+  readonly metricsAccess?: MetricsAccess | undefined;
 }
 
 export interface Agent {
@@ -35,8 +43,9 @@ const CLAIM_AGAIN_MS = 100;
 
 /** Starts enforcing, once no other agent does on this node; resolves when the source has been read once. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const { node, log, source } = options;
+  const { node, log, source, metrics } = options;
   const status = new AgentStatus(node, options.statusFile, (error) => log.error(errorFields(error), 'the status file cannot be written'));
+  const servers = serve(options, status);
   const claim = await claimNode(log, status);
   const poller = new Poller();
   const conntrack = Conntrack.open();
@@ -56,18 +65,23 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         log.info({ cause, operations, events, computeMs: round(computeMs), commitMs: round(durationMs), ...counts }, 'rules in force');
         warnIfUnknown();
         status.committed(report, cluster.knowsNode);
+        metrics?.committed(report);
       },
       failed: (error, retryMs) => {
         log.error({ ...errorFields(error), retryMs }, 'rules could not be brought into force; what the kernel had stays');
         status.failed(error);
+        metrics?.failed(error);
       },
       sweepFailed: (error, retryMs) => {
         log.error({ ...errorFields(error), retryMs }, 'live flows could not be judged; some that should be cut may go on');
         status.sweepFailed(error);
+        metrics?.sweepFailed();
       },
-      swept: ({ judged, cut, restored }) => {
+      swept: (result) => {
+        const { judged, cut, restored } = result;
         if (cut + restored > 0) log.info({ judged, cut, restored }, 'live flows judged');
         status.swept(cut, restored);
+        metrics?.swept(result);
       },
     },
   });
@@ -82,6 +96,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const drifted = (what: string): void => {
     log.warn({ what }, 'somebody else changed the rules; comparing');
     status.drifted();
+    metrics?.drifted();
     reconciler.drifted();
   };
   const bridges = BridgeFilter.start({
@@ -92,6 +107,16 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       status.bridges(problems);
     },
     onRepair: (bridge) => log.warn({ bridge }, 'bridge filtering had been switched off; it is on again'),
+  });
+
+  metrics?.describe({
+    inForce: () => inForce(cluster, ruleset, status),
+    *counts() {
+      for (const { chain: name, place, packets } of enforcement.counts()) {
+        const chain = ruleset.chains.get(name);
+        if (chain !== undefined) yield { chain, place, packets };
+      }
+    },
   });
 
   log.info({ ownership: enforcement.ownership }, 'reading the source');
@@ -114,10 +139,62 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       conntrack.close();
       poller.close();
       claim.release();
+      for (const server of servers) server.close();
       status.stopped();
       log.info('stopped; the rules stay in force');
     },
   };
+}
+
+function inForce(cluster: Cluster, ruleset: NodeRuleset, status: AgentStatus): InForce {
+  let [rules, elements] = [0, 0];
+  for (const chain of ruleset.chains.values()) rules += chain.rules.length;
+  for (const set of ruleset.sets.values()) for (const _ of set.elements()) elements++;
+  const { ready, sourceProblems } = status.document;
+  return {
+    pods: cluster.podCount,
+    policies: cluster.policyCount,
+    activePolicies: ruleset.activePolicies,
+    isolatedPods: { ingress: ruleset.isolatedPods('ingress'), egress: ruleset.isolatedPods('egress') },
+    chains: ruleset.chains.size,
+    rules,
+    sets: ruleset.sets.size,
+    elements,
+    ready,
+    objectProblems: Object.values(sourceProblems).reduce((sum, count) => sum + count, 0),
+  };
+}
+
+/** The pages for probes and Prometheus; they are there while another agent is waited for. */
+function serve({ log, healthAddress, metrics, metricsAddress, metricsAccess }: AgentOptions, status: AgentStatus): readonly HttpServer[] {
+  const listen = (address: ListenAddress, pages: ConstructorParameters<typeof HttpServer>[0]['pages']): HttpServer =>
+    new HttpServer({
+      address,
+      pages,
+      onFault: (error) => log.warn({ ...errorFields(error), ...address }, 'a port cannot be listened on; tried again every second'),
+      onError: (path, error) => log.error({ ...errorFields(error), path }, 'a page could not be made'),
+    });
+  const servers: HttpServer[] = [];
+  if (healthAddress !== undefined) {
+    servers.push(
+      listen(healthAddress, {
+        // Whoever gets an answer knows that the event loop moves.
+        '/healthz': () => text(200, 'ok\n'),
+        '/readyz': () => readiness(status),
+      }),
+    );
+  }
+  if (metrics !== undefined && metricsAddress !== undefined) {
+    servers.push(
+      listen(metricsAddress, { '/metrics': async (request) => (await metricsAccess?.refusal(request)) ?? (await metrics.page()) }),
+    );
+  }
+  return servers;
+}
+
+function readiness(status: AgentStatus): Page {
+  const { unready } = status;
+  return unready.length === 0 ? text(200, 'ok\n') : text(503, `${unready.join('\n')}\n`);
 }
 
 /** Waits for another agent to end, and says so once. */

@@ -1,75 +1,62 @@
 /** `sluice agent`: enforce the policies of a source on this node until told to stop. */
 import { accessSync, constants } from 'node:fs';
 import { flushCompileCache } from 'node:module';
-import { hostname } from 'node:os';
 import { dirname } from 'node:path';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command } from 'commander';
+import packageJson from '../../package.json' with { type: 'json' };
 import { startAgent } from '../agent.ts';
 import { SluiceError } from '../errors.ts';
-import { createLog, errorFields, type LogLevel } from '../observability/log.ts';
-import { DirectorySource } from '../sources/directory.ts';
-import { bridgeOption, cutMarkOption, DEFAULT_LOG_GROUP } from './agent-defaults.ts';
+import type { ApiClient } from '../kubernetes/api/client.ts';
+import type { Logger } from '../observability/log.ts';
+import { createLog, errorFields } from '../observability/log.ts';
+import type { AgentMetrics } from '../observability/metrics.ts';
+import type { Source } from '../sources/source.ts';
+import { type AgentSettings, readSettings, settingOptions } from './agent-settings.ts';
 import { explainRefusal } from './net-admin.ts';
 
-interface AgentFlags {
-  readonly source: string;
-  readonly node: string;
-  readonly bridge: readonly string[];
-  readonly ownership: 'auto' | 'owned' | 'shared';
-  readonly logGroup: number;
-  readonly cutMark: number;
-  readonly statusFile?: string;
-  readonly logLevel: LogLevel;
-}
+type AgentFlags = Readonly<Record<string, unknown>> & { readonly config?: string; readonly printConfig?: true };
 
 export function command(): Command {
-  return new Command('agent')
-    .description('Enforce NetworkPolicies on this node until told to stop; the rules stay in force afterwards.')
-    .requiredOption(
-      '--source <directory>',
-      'directory of Kubernetes YAML or JSON that is watched: Pods, Namespaces, Nodes, NetworkPolicies',
-    )
-    .addOption(
-      new Option('--node <name>', 'name of the node whose pods are enforced').default(
-        process.env['NODE_NAME'] ?? hostname(),
-        '$NODE_NAME, or the name of this host',
-      ),
-    )
-    .addOption(bridgeOption('bridges that pods are attached to; one that is not there yet is waited for'))
-    .addOption(
-      new Option(
-        '--ownership <mode>',
-        'whether the kernel keeps others from changing the rules (needs Linux 6.9); shared: changes are noticed and repaired',
-      )
-        .choices(['auto', 'owned', 'shared'])
-        .default('auto'),
-    )
-    .addOption(
-      new Option('--log-group <number>', 'NFLOG group that refused packets are sent to; 0: none')
-        .default(DEFAULT_LOG_GROUP)
-        .argParser(groupNumber),
-    )
-    .addOption(cutMarkOption('bit of the ct mark that cuts flows older than the first rule'))
-    .option('--status-file <file>', 'keep the agent’s state in this file, as JSON')
-    .addOption(new Option('--log-level <level>', 'least severity to log').choices(['debug', 'info', 'warn', 'error']).default('info'))
+  const agent = new Command('agent').description(
+    'Enforce NetworkPolicies on this node until told to stop; the rules stay in force afterwards. ' +
+      'Objects come from an API server, or from a directory.',
+  );
+  for (const option of settingOptions()) agent.addOption(option);
+  return agent
+    .option('--config <file>', 'YAML with settings, named as the flags are: logGroup: 100 (also: $SLUICE_CONFIG)')
+    .option('--print-config', 'print all settings as YAML, with where each comes from, and end')
     .addHelpText(
       'after',
-      '\nIt logs one JSON object a line. Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 1 when it could not start, 2 called wrongly.',
+      '\nEach setting can be given in the environment: --log-group is SLUICE_LOG_GROUP. A flag counts before the environment, and that before ' +
+        'the file.\nIt logs one JSON object a line. Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 1 when it could not start, ' +
+        '2 called wrongly.',
     )
     .action(run);
 }
 
 async function run(flags: AgentFlags): Promise<void> {
-  if (flags.statusFile !== undefined) checkDirectory(flags.statusFile);
-  const log = createLog(flags.logLevel, { node: flags.node });
+  const { config = process.env['SLUICE_CONFIG'], printConfig = false, ...given } = flags;
+  const { settings, text } = readSettings(given, process.env, config);
+  if (printConfig) {
+    process.stdout.write(text);
+    return;
+  }
+  if (settings.statusFile !== undefined) checkDirectory(settings.statusFile);
+  const log = createLog(settings.logLevel, { node: settings.node });
+  const metrics = await openMetrics(settings);
+  const { source, client } = await openSource(settings, log, metrics);
   const agent = await startAgent({
-    source: new DirectorySource(flags.source),
-    node: flags.node,
+    source,
+    node: settings.node,
     log,
-    bridges: flags.bridge,
-    cutMark: flags.cutMark,
-    nftables: { ownership: flags.ownership, logGroup: flags.logGroup === 0 ? undefined : flags.logGroup },
-    statusFile: flags.statusFile,
+    bridges: settings.bridge,
+    cutMark: settings.cutMark,
+    nftables: { ownership: settings.ownership, logGroup: settings.logGroup === 0 ? undefined : settings.logGroup },
+    statusFile: settings.statusFile,
+    healthAddress: settings.healthAddress,
+    metrics,
+    metricsAddress: settings.metricsAddress,
+    metricsAccess: settings.metricsAuthentication === 'token' && client !== undefined ? await openAccess(client) : undefined,
   }).catch((error: unknown) => {
     throw explainRefusal(error, 'the agent');
   });
@@ -91,6 +78,57 @@ async function run(flags: AgentFlags): Promise<void> {
   setInterval(() => undefined, 2 ** 31 - 1);
 }
 
+async function openMetrics({ metricsAddress, metricsByRule }: AgentSettings): Promise<AgentMetrics | undefined> {
+  if (metricsAddress === undefined) return undefined;
+  const { AgentMetrics } = await import('../observability/metrics.ts');
+  return new AgentMetrics({ version: packageJson.version, byRule: metricsByRule });
+}
+
+async function openAccess(client: ApiClient) {
+  const { MetricsAccess } = await import('../observability/metrics-access.ts');
+  return new MetricsAccess(client);
+}
+
+async function openSource(
+  { source: directory, kubeconfig, context }: AgentSettings,
+  log: Logger,
+  metrics: AgentMetrics | undefined,
+): Promise<{ readonly source: Source; readonly client?: ApiClient }> {
+  if (directory !== undefined) {
+    const { DirectorySource } = await import('../sources/directory.ts');
+    return { source: new DirectorySource(directory) };
+  }
+  const [{ ApiClient }, { KubernetesSource }, { WatchLog }] = await Promise.all([
+    import('../kubernetes/api/client.ts'),
+    import('../sources/kubernetes.ts'),
+    import('../observability/watch-log.ts'),
+  ]);
+  const client = await ApiClient.open({ file: kubeconfig, context, userAgent: `sluice/${packageJson.version}` });
+  const watchLog = new WatchLog(log);
+  const source = new KubernetesSource({
+    client,
+    observer: {
+      failed(kind, error, retryMs) {
+        watchLog.failed(kind, error, retryMs);
+        metrics?.watchFailed(kind, error);
+      },
+      heard(kind) {
+        watchLog.heard(kind);
+        metrics?.heard(kind);
+      },
+      listing(kind, reason) {
+        watchLog.listing(kind, reason);
+        metrics?.listing(kind, reason);
+      },
+      listed(kind, count) {
+        watchLog.listed(kind, count);
+        metrics?.listed(kind, count);
+      },
+    },
+  });
+  return { source, client };
+}
+
 /** Said before anything is done: once rules are in force, a file that cannot be written helps nobody. */
 function checkDirectory(statusFile: string): void {
   try {
@@ -102,10 +140,4 @@ function checkDirectory(statusFile: string): void {
       cause: error,
     });
   }
-}
-
-function groupNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0 || value > 65_535) throw new InvalidArgumentError('It has to be a number from 0 to 65535.');
-  return value;
 }

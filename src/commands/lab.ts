@@ -11,6 +11,7 @@ interface RunFlags {
   readonly output: 'table' | 'json';
   readonly keep: boolean;
   readonly agents: boolean;
+  readonly api: boolean;
 }
 
 /** Of a terminal; a pipe gets what fits anywhere. */
@@ -30,6 +31,7 @@ export function command(): Command {
     .argument('<directory>', 'the scenario: Kubernetes YAML in numbered steps (docs/lab.md)')
     .addOption(new Option('-o, --output <format>', 'for people or for programs').choices(['table', 'json']).default('table'))
     .option('--keep', 'leave the lab up until Ctrl-C, and show what changes when the directory is edited', false)
+    .option('--api', 'give the agents their objects by a real API server, which is started for it, and not by a directory', false)
     .option('--no-agents', 'enforce nothing; for trying the lab, or another engine in it')
     .action(run);
   return lab;
@@ -68,6 +70,7 @@ async function run(directory: string, flags: RunFlags): Promise<void> {
   const stage = await playScenario(scenario, {
     state: STATE,
     agents: flags.agents,
+    api: flags.api,
     paint: paintProgress,
     progress,
     stepDone: (report) => {

@@ -26,9 +26,18 @@ const SECOND_SWEEP_MS = 100;
 
 export type CommitCause = 'start' | 'change' | 'drift' | 'retry';
 
+export interface ReconcilerReport extends CommitReport {
+  readonly cause: CommitCause;
+  /** Events of the source that it takes in. */
+  readonly events: number;
+  readonly computeMs: number;
+  /** From the first of its events to the kernel's answer, ms; undefined where it has none. */
+  readonly latencyMs: number | undefined;
+}
+
 export interface ReconcilerObserver {
   /** A commit, or a comparison that found nothing to do, has ended. */
-  committed(report: CommitReport & { readonly cause: CommitCause; readonly events: number; readonly computeMs: number }): void;
+  committed(report: ReconcilerReport): void;
   failed(error: unknown, retryMs: number): void;
   swept(result: SweepResult): void;
   /** Flows that should be cut may go on; all flows are judged again after `retryMs`. */
@@ -46,6 +55,8 @@ export interface ReconcilerOptions {
 export class Reconciler {
   readonly #options: ReconcilerOptions;
   #events: SourceEvent[] = [];
+  /** When the first of `#events` came (performance.now); of no meaning while there is none. */
+  #firstEventAt = 0;
   #synced = false;
   /** Undefined while the kernel is known to hold what the ruleset says, up to `#events`. */
   #resync: CommitCause | undefined = 'start';
@@ -70,6 +81,7 @@ export class Reconciler {
 
   /** Takes in what a source emits. A small change has been committed when this returns, if nothing else was going on. */
   push(events: readonly SourceEvent[]): void {
+    if (this.#events.length === 0) this.#firstEventAt = performance.now();
     for (const event of events) this.#events.push(event);
     this.#wake();
   }
@@ -113,6 +125,7 @@ export class Reconciler {
   /** Takes what has arrived, and commits. Undefined: it is done already. */
   #step(): Promise<void> | undefined {
     const events = this.#events;
+    const firstEventAt = this.#firstEventAt;
     this.#events = [];
     if (events.some(({ type }) => type === 'synced')) this.#synced = true;
     const started = performance.now();
@@ -123,8 +136,9 @@ export class Reconciler {
     if (cause === 'change' && isEmpty(update.changes)) return undefined;
     const done = (report: CommitReport): void => {
       this.#retryMs = FIRST_RETRY_MS;
+      const latencyMs = events.length === 0 ? undefined : performance.now() - firstEventAt;
       this.#sweep(cause === 'change' ? update : undefined);
-      this.#options.observer.committed({ ...report, cause, events: events.length, computeMs });
+      this.#options.observer.committed({ ...report, cause, events: events.length, computeMs, latencyMs });
     };
     try {
       const pending = this.#commit(cause, update.changes);

@@ -13,9 +13,20 @@ import type { Lab } from './lab.ts';
 const PROGRAM = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
 const POLL_MS = 10;
 
+/** Where agents have their objects from. */
+export interface AgentSource {
+  /** What they are started with. */
+  readonly args: readonly string[];
+  /** What they say is in force when they have taken in everything that is there now. */
+  revision(): string | Promise<string>;
+}
+
+export function directorySource(directory: string): AgentSource {
+  return { args: ['--source', directory], revision: () => directoryRevision(directory) };
+}
+
 export interface AgentsOptions {
-  /** The directory that they watch. */
-  readonly source: string;
+  readonly source: AgentSource;
   /** Where logs and status files go. */
   readonly state: string;
   /** Further arguments of `sluice agent`. */
@@ -54,7 +65,7 @@ export class LabAgents {
     const log = this.logFile(node);
     const statusFile = join(this.#options.state, `${node}.status.json`);
     const fd = openSync(log, 'a');
-    const argv = [process.execPath, PROGRAM, 'agent', '--source', this.#options.source, '--node', node, '--status-file', statusFile];
+    const argv = [process.execPath, PROGRAM, 'agent', ...this.#options.source.args, '--node', node, '--status-file', statusFile];
     const child = this.#lab.spawn(`node/${node}`, [...argv, ...(this.#options.args ?? [])], { stdio: ['ignore', fd, fd] });
     closeSync(fd);
     const agent: RunningAgent = { node, process: child, log, statusFile, ended: undefined };
@@ -109,9 +120,9 @@ export class LabAgents {
     }
   }
 
-  /** Waits until every agent has the directory in force as it is now; false where one has not within the time. */
+  /** Waits until every agent has in force what is there now; false where one has not within the time. */
   async inForce(withinMs: number): Promise<boolean> {
-    const revision = directoryRevision(this.#options.source);
+    const revision = await this.#options.source.revision();
     const until = performance.now() + withinMs;
     for (const node of this.#agents.keys()) {
       while (!(this.status(node)?.ready === true && this.status(node)?.revision === revision)) {

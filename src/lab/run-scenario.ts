@@ -2,7 +2,9 @@
 import { join } from 'node:path';
 import { formatProblem } from '../output/problems.ts';
 import type { Paint } from '../output/colour.ts';
-import { LabAgents } from './agents.ts';
+import { type AgentSource, directorySource, LabAgents } from './agents.ts';
+import type { ApiObjects } from './api/api-objects.ts';
+import type { ApiServer } from './api/api-server.ts';
 import { type ObjectChange, ScenarioCluster } from './scenario-cluster.ts';
 import type { Scenario, Step } from './scenario.ts';
 import { type VerdictRecord, isAsExpected, measure, partiesOf } from './verdicts.ts';
@@ -22,6 +24,8 @@ export interface PlayOptions {
   readonly state: string;
   /** Without, whatever enforces policy has to be there already. */
   readonly agents: boolean;
+  /** The cluster's objects are in an API server, and agents have them from there; otherwise from a directory. */
+  readonly api?: boolean;
   /** How long a change may take to be in force everywhere. Default: 10,000. */
   readonly settleMs?: number;
   readonly stepDone: (report: StepReport) => void;
@@ -34,6 +38,7 @@ export interface PlayOptions {
 export interface Stage {
   readonly cluster: ScenarioCluster;
   readonly agents: LabAgents | undefined;
+  readonly api: ApiServer | undefined;
   readonly reports: readonly StepReport[];
   close(): Promise<void>;
 }
@@ -43,14 +48,22 @@ export async function playScenario(scenario: Scenario, options: PlayOptions): Pr
   const { progress, state } = options;
   const startedAt = performance.now();
   const directory = join(state, 'cluster');
-  const cluster = await ScenarioCluster.create(scenario, directory);
+  const api = options.api === true ? await startApi(options) : undefined;
+  let cluster: ScenarioCluster;
+  try {
+    cluster = await ScenarioCluster.create(scenario, directory, api?.objects);
+    await api?.server.connect(cluster.lab);
+  } catch (error) {
+    await api?.server.close();
+    throw error;
+  }
   let agents: LabAgents | undefined;
   try {
     const { lab } = cluster;
     progress(`${count(lab.nodes.length, 'node')} and ${count(lab.pods.length, 'pod')} are up after ${ms(performance.now() - startedAt)}`);
     if (options.agents) {
       const agentsAt = performance.now();
-      agents = await LabAgents.start(lab, { source: directory, state });
+      agents = await LabAgents.start(lab, { source: api?.source ?? directorySource(directory), state });
       progress(`an agent on each node is ready after ${ms(performance.now() - agentsAt)}`);
     }
     const reports: StepReport[] = [];
@@ -64,14 +77,37 @@ export async function playScenario(scenario: Scenario, options: PlayOptions): Pr
     return {
       cluster,
       agents,
+      api: api?.server,
       reports,
       close: async () => {
         await agents?.endAll();
         await cluster.close();
+        await api?.server.close();
       },
     };
   } catch (error) {
     await cluster.close();
+    await api?.server.close();
+    throw error;
+  }
+}
+
+async function startApi({ state, progress }: PlayOptions): Promise<{ server: ApiServer; objects: ApiObjects; source: AgentSource }> {
+  // Only where it is asked for: a lab on a directory has no use for a client.
+  const [{ ApiServer }, { ApiObjects }, { applyRoles }] = await Promise.all([
+    import('./api/api-server.ts'),
+    import('./api/api-objects.ts'),
+    import('./api/manifests.ts'),
+  ]);
+  const startedAt = performance.now();
+  const server = await ApiServer.start({ state: join(state, 'api') });
+  try {
+    await applyRoles(server.admin);
+    progress(`an API server is ready after ${ms(performance.now() - startedAt)}`);
+    const objects = new ApiObjects(server);
+    return { server, objects, source: { args: ['--kubeconfig', server.kubeconfig('agent')], revision: () => objects.revision() } };
+  } catch (error) {
+    await server.close();
     throw error;
   }
 }

@@ -21,6 +21,12 @@ import { type ScenarioObject, manifestFiles, objectId, readObjects, scenarioErro
 import { type Scenario, type Step, deletedWith } from './scenario.ts';
 import { DEFAULT_PORTS, type LabNode, type NodeSpec, type PodSpec, freeAddresses, resolveNode } from './topology.ts';
 
+/** Somewhere else that the cluster's objects are to be, beside the directory. */
+export interface Mirror {
+  /** Brings it from the objects of before, by id, to those of now. */
+  replace(before: ReadonlyMap<string, ScenarioObject>, after: ReadonlyMap<string, ScenarioObject>): Promise<void>;
+}
+
 /** What a step did to an object. */
 export interface ObjectChange {
   readonly change: 'created' | 'configured' | 'deleted' | 'unchanged';
@@ -32,14 +38,22 @@ export class ScenarioCluster {
   /** What the agents watch. */
   readonly directory: string;
   readonly #settings: Scenario['settings'];
+  readonly #mirror: Mirror | undefined;
   readonly #objects: Map<string, ScenarioObject>;
   /** Pods that have a network, as they were given it. */
   readonly #wired = new Map<string, PodSpec>();
   #contents: DirectoryContents | undefined;
   #world: World | undefined;
 
-  private constructor(lab: Lab, directory: string, settings: Scenario['settings'], objects: Map<string, ScenarioObject>) {
+  private constructor(
+    lab: Lab,
+    directory: string,
+    settings: Scenario['settings'],
+    objects: Map<string, ScenarioObject>,
+    mirror: Mirror | undefined,
+  ) {
     this.lab = lab;
+    this.#mirror = mirror;
     this.directory = directory;
     this.#settings = settings;
     this.#objects = objects;
@@ -50,7 +64,7 @@ export class ScenarioCluster {
    *
    * @throws LabError what is wrong with an object, with its file and line; what {@link Lab.create} throws
    */
-  static async create(scenario: Scenario, directory: string): Promise<ScenarioCluster> {
+  static async create(scenario: Scenario, directory: string, mirror?: Mirror): Promise<ScenarioCluster> {
     const { settings, cluster } = scenario;
     const given = new Map(cluster.objects.map((object) => [object.id, object]));
     const { objects, nodes } = completeNodes(given, settings.nodes);
@@ -62,11 +76,12 @@ export class ScenarioCluster {
       ...(settings.outside === undefined ? {} : { outside: settings.outside }),
       ...(settings.probe.ports === undefined ? {} : { ports: settings.probe.ports }),
     });
-    const running = new ScenarioCluster(lab, directory, settings, objects);
+    const running = new ScenarioCluster(lab, directory, settings, objects, mirror);
     for (const [key, spec] of pods) running.#wired.set(key, spec);
     try {
       mkdirSync(directory, { recursive: true });
       for (const object of objects.values()) running.#write(object);
+      await mirror?.replace(new Map(), objects);
       await running.#load();
       return running;
     } catch (error) {
@@ -102,6 +117,7 @@ export class ScenarioCluster {
     await this.#wire();
     for (const [id, object] of before) if (!this.#objects.has(id)) rmSync(this.#file(object));
     for (const [id, object] of this.#objects) if (before.get(id)?.text !== object.text) this.#write(object);
+    await this.#mirror?.replace(before, this.#objects);
     await this.#load();
     return this.#changes(before, step);
   }
@@ -128,6 +144,7 @@ export class ScenarioCluster {
     );
     if (sameTexts(objects, this.#objects)) return false;
     const written = new Map(objects);
+    const before = new Map(this.#objects);
     for (const node of this.#nodeObjects()) if (!objects.has(node.id)) objects.set(node.id, node);
     completePods(objects, this.lab.nodes, this.#objects);
     this.#objects.clear();
@@ -142,6 +159,7 @@ export class ScenarioCluster {
     }
     for (const file of replaced) rmSync(file, { force: true });
     for (const object of objects.values()) if (replaced.has(object.place.file)) this.#write(object);
+    await this.#mirror?.replace(before, this.#objects);
     await this.#load();
     return true;
   }

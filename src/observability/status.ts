@@ -68,9 +68,19 @@ export class AgentStatus {
   }
 
   get document(): StatusDocument {
+    return { ...this.#fields, ready: this.unready.length === 0, sourceProblems: Object.fromEntries(this.#sourceProblems) };
+  }
+
+  /** Why the agent is not ready, a sentence a reason; empty: it is. */
+  get unready(): readonly string[] {
     const { commits, error, flowError, bridgeProblems } = this.#fields;
-    const ready = !this.#stopped && commits > 0 && error === null && flowError === null && bridgeProblems.length === 0;
-    return { ...this.#fields, ready, sourceProblems: Object.fromEntries(this.#sourceProblems) };
+    return [
+      ...(this.#stopped ? ['the agent is stopping'] : []),
+      ...(commits === 0 && error === null ? ['the source has not been read as a whole, and nothing has been committed'] : []),
+      ...(error === null ? [] : [`the last commit failed: ${error}`]),
+      ...(flowError === null ? [] : [`live flows could not be judged: ${flowError}`]),
+      ...bridgeProblems,
+    ];
   }
 
   committed({ cause, operations, durationMs }: CommitReport & { readonly cause: CommitCause }, nodeKnown: boolean): void {

@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LabAgents } from '../../src/lab/agents.ts';
+import { directorySource, LabAgents } from '../../src/lab/agents.ts';
 import { Lab } from '../../src/lab/lab.ts';
 import { setSysctls } from '../../src/lab/namespaces.ts';
 import type { ProbeResult } from '../../src/lab/prober/protocol.ts';
@@ -57,7 +57,7 @@ export class EnforcedLab {
     try {
       const script = serviceScript(SERVICES) + MASQUERADE;
       await Promise.all(lab.nodes.map(({ name }) => lab.exec(`node/${name}`, ['nft', '-f', '-'], { input: script })));
-      const agents = await LabAgents.start(lab, { source: directory, state: join(state, 'agents') });
+      const agents = await LabAgents.start(lab, { source: directorySource(directory), state: join(state, 'agents') });
       for (const { netns } of lab.nodes) setSysctls(netns, SHORT_TIMEOUTS);
       return new EnforcedLab(lab, agents, state, directory);
     } catch (error) {

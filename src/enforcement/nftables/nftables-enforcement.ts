@@ -50,6 +50,14 @@ export interface NftablesOptions {
   readonly canOwn?: (connection: NftConnection) => boolean;
 }
 
+/** What one rule has counted since it was made. */
+export interface RuleCount {
+  readonly chain: ObjectName;
+  /** Of a policy's rule: where it stands in the policy, `ingress[0].from[1]`. */
+  readonly place: string | undefined;
+  readonly packets: number;
+}
+
 export class NftablesEnforcement implements Enforcement {
   /** What became of `auto`. */
   readonly ownership: 'owned' | 'shared';
@@ -108,6 +116,19 @@ export class NftablesEnforcement implements Enforcement {
     const report = (): CommitReport => ({ operations: countOf(operations), durationMs: performance.now() - started });
     const pending = this.#commit(operations);
     return pending === undefined ? report() : pending.then(report);
+  }
+
+  /**
+   * What the rules of the chains of pods and policies have counted: of a pod's chain the packets that it refused, of a policy's the
+   * connections that each rule admitted (their first packets). Reads the whole table; nothing where there is none.
+   */
+  counts(): RuleCount[] {
+    const counts: RuleCount[] = [];
+    for (const { chain, expressions, comment } of this.#connection.rules({ family: FAMILY, table: TABLE })) {
+      const counter = expressions.find((expression) => expression.expr === 'counter');
+      if (counter !== undefined) counts.push({ chain, place: comment, packets: Number(counter.packets) });
+    }
+    return counts;
   }
 
   close(): void {

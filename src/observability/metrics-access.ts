@@ -1,0 +1,51 @@
+/**
+ * Who may read the metrics: whoever shows a token that the API server knows (TokenReview) and that may `get` the path `/metrics`
+ * (SubjectAccessReview), as the metrics of Kubernetes' own components are guarded.
+ */
+import type { IncomingMessage } from 'node:http';
+import { createHash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { ApiClient } from '../kubernetes/api/client.ts';
+import { type Page, text } from './http-server.ts';
+
+/** An answer is good for so long; a scrape every fifteen seconds then asks the API server every fourth time. */
+const REMEMBERED_MS = 60_000;
+
+export class MetricsAccess {
+  readonly #client: Pick<ApiClient, 'call'>;
+  /** By hash of the token: what is refused, undefined for nothing. */
+  readonly #answers = new LRUCache<string, { readonly refusal: Page | undefined }>({ max: 100, ttl: REMEMBERED_MS });
+
+  constructor(client: Pick<ApiClient, 'call'>) {
+    this.#client = client;
+  }
+
+  /** Why not; undefined: it may. @throws ApiError where the API server cannot be asked */
+  async refusal(request: IncomingMessage): Promise<Page | undefined> {
+    const [, token] = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '') ?? [];
+    if (token === undefined) return text(401, 'a bearer token is needed\n');
+    const key = createHash('sha256').update(token).digest('hex');
+    const known = this.#answers.get(key);
+    if (known !== undefined) return known.refusal;
+    const refusal = await this.#ask(token);
+    this.#answers.set(key, { refusal });
+    return refusal;
+  }
+
+  async #ask(token: string): Promise<Page | undefined> {
+    const review = await this.#review('authentication.k8s.io/v1', 'TokenReview', 'tokenreviews', { token });
+    if (review['authenticated'] !== true) return text(401, 'the API server does not know this token\n');
+    const { username, groups, uid } = (review['user'] ?? {}) as { username?: unknown; groups?: unknown; uid?: unknown };
+    const nonResourceAttributes = { path: '/metrics', verb: 'get' };
+    const spec = { user: username, groups, uid, nonResourceAttributes };
+    const access = await this.#review('authorization.k8s.io/v1', 'SubjectAccessReview', 'subjectaccessreviews', spec);
+    return access['allowed'] === true ? undefined : text(403, `${String(username)} may not get /metrics\n`);
+  }
+
+  async #review(apiVersion: string, kind: string, resource: string, spec: unknown): Promise<Readonly<Record<string, unknown>>> {
+    const body = { apiVersion, kind, metadata: {}, spec };
+    const { object } = await this.#client.call({ method: 'POST', path: `/apis/${apiVersion}/${resource}`, body });
+    const status = typeof object === 'object' && object !== null && 'status' in object ? object.status : undefined;
+    return typeof status === 'object' && status !== null ? (status as Readonly<Record<string, unknown>>) : {};
+  }
+}

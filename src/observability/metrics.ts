@@ -1,0 +1,239 @@
+/**
+ * What Prometheus is told. Names follow https://prometheus.io/docs/practices/naming/; every label has few values, but for those of
+ * `sluice_allowed_connections_total`, which has to be asked for.
+ *
+ * What happens is counted when it happens; what is in force is looked up when somebody asks ({@link AgentMetrics.describe}).
+ */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { ReconcilerReport } from '../enforcement/reconciler.ts';
+import type { SweepResult } from '../enforcement/conntrack/flow-sweep.ts';
+import { systemErrorCode } from '../errors.ts';
+import type { ListReason } from '../kubernetes/api/reflector.ts';
+import type { ObjectKind } from '../kubernetes/projections.ts';
+import type { DesiredChain } from '../ruleset/objects.ts';
+import { AccumulatedCounts } from './accumulated-counts.ts';
+import type { Page } from './http-server.ts';
+
+/** What is in force, as far as it is looked up. */
+export interface InForce {
+  readonly pods: number;
+  readonly policies: number;
+  readonly activePolicies: number;
+  readonly isolatedPods: Readonly<Record<'ingress' | 'egress', number>>;
+  readonly chains: number;
+  readonly rules: number;
+  readonly sets: number;
+  readonly elements: number;
+  readonly ready: boolean;
+  readonly objectProblems: number;
+}
+
+export interface Described {
+  inForce(): InForce;
+  /** What the rules of a chain have counted, and the chain where it is still wanted. */
+  counts(): Iterable<{ readonly chain: DesiredChain; readonly place: string | undefined; readonly packets: number }>;
+}
+
+export interface MetricsOptions {
+  readonly version: string;
+  /** Whether to count what is admitted by policy and rule: as many series as there are rules. */
+  readonly byRule: boolean;
+}
+
+/** From a hundred microseconds to ten seconds. */
+const SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+/** A look at all counters is good for so long: whoever asks more often gets the same. */
+const LOOK_MS = 1_000;
+
+export class AgentMetrics {
+  readonly #registry = new Registry();
+  readonly #options: MetricsOptions;
+  readonly #latency = this.#histogram(
+    'sluice_event_to_kernel_seconds',
+    'From the first event of the source to the commit that has it in force',
+  );
+  readonly #commitSeconds = this.#histogram('sluice_commit_duration_seconds', 'How long commits to the kernel took, encoding included');
+  readonly #commits = this.#counter('sluice_commits_total', 'Commits, and comparisons that found nothing to do, by what caused them', [
+    'cause',
+  ]);
+  readonly #operations = this.#counter('sluice_commit_operations_total', 'Objects, rules and elements that commits wrote or removed');
+  readonly #failures = this.#counter('sluice_commit_failures_total', 'Commits that the kernel refused, by error code', ['code']);
+  readonly #cut = this.#counter('sluice_connections_cut_total', 'Live connections that were cut because policy no longer allows them');
+  readonly #restored = this.#counter('sluice_connections_restored_total', 'Live connections that had been cut and go on');
+  readonly #sweepFailures = this.#counter('sluice_connection_sweep_failures_total', 'Times that live connections could not be judged');
+  readonly #drift = this.#counter('sluice_drift_total', 'Changes of our rules by somebody else that were noticed, and repaired');
+  readonly #watchErrors = this.#counter('sluice_watch_errors_total', 'Lists and watches that failed, by error code', ['resource', 'code']);
+  readonly #lists = this.#counter('sluice_lists_total', 'Full lists that were asked for, by reason', ['resource', 'reason']);
+  readonly #heardAt = new Map<ObjectKind, number>();
+  readonly #objects = new Map<ObjectKind, number>();
+  readonly #deniedCounts = new AccumulatedCounts();
+  readonly #allowedCounts = new AccumulatedCounts();
+  #described: Described | undefined;
+  #lookedAt = Number.NEGATIVE_INFINITY;
+  /** What is in force, while a page is made. */
+  #page: InForce | undefined;
+
+  constructor(options: MetricsOptions) {
+    this.#options = options;
+    collectDefaultMetrics({ register: this.#registry });
+    this.#gauge('sluice_build_info', 'Version of Sluice and of Node', ['version', 'node_version'], (gauge) =>
+      gauge.set({ version: options.version, node_version: process.versions.node }, 1),
+    );
+    this.#gauge('sluice_ready', '1 while everything is in force', [], (gauge) => this.#describe(gauge, ({ ready }) => Number(ready)));
+    this.#gauge('sluice_cluster_pods', 'Pods of the cluster that are known', [], (gauge) => this.#describe(gauge, ({ pods }) => pods));
+    this.#gauge('sluice_cluster_policies', 'NetworkPolicies of the cluster', [], (gauge) =>
+      this.#describe(gauge, ({ policies }) => policies),
+    );
+    this.#gauge('sluice_active_policies', 'NetworkPolicies that select a pod of this node', [], (gauge) =>
+      this.#describe(gauge, ({ activePolicies }) => activePolicies),
+    );
+    this.#gauge('sluice_isolated_pods', 'Pods of this node that a policy isolates', ['direction'], (gauge) => {
+      const isolated = this.#inForce()?.isolatedPods;
+      for (const direction of ['ingress', 'egress'] as const) if (isolated !== undefined) gauge.set({ direction }, isolated[direction]);
+    });
+    this.#gauge('sluice_chains', 'Chains of pods and policies in force', [], (gauge) => this.#describe(gauge, ({ chains }) => chains));
+    this.#gauge('sluice_rules', 'Rules in those chains that admit or jump', [], (gauge) => this.#describe(gauge, ({ rules }) => rules));
+    this.#gauge('sluice_sets', 'Sets of addresses and ports in force', [], (gauge) => this.#describe(gauge, ({ sets }) => sets));
+    this.#gauge('sluice_set_elements', 'Elements of those sets', [], (gauge) => this.#describe(gauge, ({ elements }) => elements));
+    this.#gauge('sluice_object_problems', 'Faults of objects that are reported', [], (gauge) =>
+      this.#describe(gauge, ({ objectProblems }) => objectProblems),
+    );
+    this.#gauge('sluice_watch_age_seconds', 'Since the API server was last heard of', ['resource'], (gauge) => {
+      for (const [resource, at] of this.#heardAt) gauge.set({ resource }, (performance.now() - at) / 1000);
+    });
+    this.#gauge('sluice_source_objects', 'Objects at the last full list', ['resource'], (gauge) => {
+      for (const [resource, count] of this.#objects) gauge.set({ resource }, count);
+    });
+    const deniedHelp = 'Packets refused, by namespace of the pod that a policy isolates';
+    this.#totals('sluice_denied_packets_total', deniedHelp, ['namespace', 'direction'], () => {
+      this.#look();
+      return this.#deniedCounts;
+    });
+    if (options.byRule) {
+      const labels = ['namespace', 'policy', 'direction', 'rule'] as const;
+      this.#totals('sluice_allowed_connections_total', 'Connections admitted, by rule', labels, () => this.#allowedCounts);
+    }
+  }
+
+  /** From now on, what is in force is looked up there. */
+  describe(described: Described): void {
+    this.#described = described;
+  }
+
+  async page(): Promise<Page> {
+    this.#page = undefined;
+    return { status: 200, type: this.#registry.contentType, body: await this.#registry.metrics() };
+  }
+
+  committed({ cause, operations, durationMs, latencyMs }: ReconcilerReport): void {
+    this.#commits.inc({ cause });
+    this.#operations.inc(operations);
+    this.#commitSeconds.observe(durationMs / 1000);
+    if (latencyMs !== undefined && cause === 'change') this.#latency.observe(latencyMs / 1000);
+  }
+
+  failed(error: unknown): void {
+    this.#failures.inc({ code: codeOf(error) });
+  }
+
+  swept({ cut, restored }: SweepResult): void {
+    this.#cut.inc(cut);
+    this.#restored.inc(restored);
+  }
+
+  sweepFailed(): void {
+    this.#sweepFailures.inc();
+  }
+
+  drifted(): void {
+    this.#drift.inc();
+  }
+
+  watchFailed(resource: ObjectKind, error: unknown): void {
+    this.#watchErrors.inc({ resource, code: codeOf(error) });
+  }
+
+  heard(resource: ObjectKind): void {
+    this.#heardAt.set(resource, performance.now());
+  }
+
+  listing(resource: ObjectKind, reason: ListReason): void {
+    this.#lists.inc({ resource, reason });
+  }
+
+  listed(resource: ObjectKind, count: number): void {
+    this.#objects.set(resource, count);
+  }
+
+  /** Reads the counters of all rules, and adds them up. */
+  #look(): void {
+    if (this.#described === undefined || performance.now() - this.#lookedAt < LOOK_MS) return;
+    this.#lookedAt = performance.now();
+    const denied = [];
+    const allowed = [];
+    for (const { chain, place, packets } of this.#described.counts()) {
+      const [namespace = '', name = ''] = chain.of.split('/');
+      if (chain.kind === 'pod') denied.push({ rule: chain.name, about: JSON.stringify([namespace, chain.direction]), packets });
+      else if (place !== undefined && this.#options.byRule)
+        allowed.push({ rule: `${chain.name} ${place}`, about: JSON.stringify([namespace, name, chain.direction, place]), packets });
+    }
+    this.#deniedCounts.look(denied);
+    this.#allowedCounts.look(allowed);
+  }
+
+  #describe(gauge: Gauge, of: (inForce: InForce) => number): void {
+    const inForce = this.#inForce();
+    if (inForce !== undefined) gauge.set(of(inForce));
+  }
+
+  /** The same for all metrics of a page. */
+  #inForce(): InForce | undefined {
+    if (this.#page === undefined) this.#page = this.#described?.inForce();
+    return this.#page;
+  }
+
+  #histogram(name: string, help: string): Histogram {
+    return new Histogram({ name, help, buckets: SECONDS, registers: [this.#registry] });
+  }
+
+  #counter<const L extends string = never>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> {
+    return new Counter({ name, help, labelNames, registers: [this.#registry] });
+  }
+
+  #gauge<const L extends string = never>(name: string, help: string, labelNames: readonly L[], collect: (gauge: Gauge<L>) => void): void {
+    const gauge = new Gauge({
+      name,
+      help,
+      labelNames,
+      registers: [],
+      collect() {
+        collect(this);
+      },
+    });
+    this.#registry.registerMetric(gauge);
+  }
+
+  /** A counter whose values are sums that somebody else keeps, under a JSON list of the values of its labels. */
+  #totals(name: string, help: string, labelNames: readonly string[], look: () => AccumulatedCounts): void {
+    const counter = new Counter({
+      name,
+      help,
+      labelNames,
+      registers: [],
+      collect() {
+        this.reset();
+        for (const [about, sum] of look().sums) {
+          const values = JSON.parse(about) as string[];
+          const labels = Object.fromEntries(labelNames.map((label, index) => [label, values[index] ?? '']));
+          this.inc(labels, sum);
+        }
+      },
+    });
+    this.#registry.registerMetric(counter);
+  }
+}
+
+/** Of errors there are few codes, and many messages. */
+function codeOf(error: unknown): string {
+  return systemErrorCode(error) ?? 'unknown';
+}

@@ -1,0 +1,246 @@
+/**
+ * A Kubernetes API server as a source of cluster objects: pods, namespaces, nodes and NetworkPolicies, each kind listed once and watched
+ * from then on.
+ *
+ * Of an object only the projected fields are kept downstream, and here its key and version: enough to tell, after a list, what is gone
+ * and what is as it was. A list after the first is handed on in one piece when it is complete: the difference, and nothing else.
+ */
+import { keyOf, type ObjectKind, project, readKey } from '../kubernetes/projections.ts';
+import { severityOf } from '../kubernetes/report.ts';
+import { Sharing } from '../kubernetes/sharing.ts';
+import { ApiError } from '../kubernetes/api/errors.ts';
+import {
+  type ListClient,
+  type ListReason,
+  type Receiver,
+  Reflector,
+  type ReflectorOptions,
+  versionOf,
+} from '../kubernetes/api/reflector.ts';
+import { type Problem } from '../policy/objects.ts';
+import type { Source, SourceEvent, SourceListener, SourceProblem } from './source.ts';
+
+/** What is watched, and where. Namespaces come first: they are few, and everything else refers to them. */
+export const WATCHED: Readonly<Record<ObjectKind, string>> = {
+  Namespace: '/api/v1/namespaces',
+  Node: '/api/v1/nodes',
+  NetworkPolicy: '/apis/networking.k8s.io/v1/networkpolicies',
+  Pod: '/api/v1/pods',
+};
+
+export interface KubernetesObserver {
+  /** Something went wrong with a kind's list or watch; it is tried again after `retryMs`. */
+  failed(kind: ObjectKind, error: unknown, retryMs: number): void;
+  heard(kind: ObjectKind): void;
+  listing(kind: ObjectKind, reason: ListReason): void;
+  /** All objects of a kind have been listed. */
+  listed(kind: ObjectKind, count: number): void;
+}
+
+export interface KubernetesSourceOptions {
+  readonly client: ListClient;
+  readonly observer: KubernetesObserver;
+  /** For tests: how the reflectors wait. */
+  readonly reflector?: Pick<ReflectorOptions, 'watchSeconds' | 'silenceMs'>;
+}
+
+export class KubernetesSource implements Source {
+  readonly #options: KubernetesSourceOptions;
+  readonly #sharing = new Sharing();
+  readonly #feeds: KindFeed[] = [];
+  readonly #reflectors: Reflector[] = [];
+  #listener: SourceListener | undefined;
+  #synced = false;
+
+  constructor(options: KubernetesSourceOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves at once; `synced` is emitted when all kinds have been listed, however long the server cannot be reached. */
+  async start(listener: SourceListener): Promise<void> {
+    if (this.#listener !== undefined) throw new Error('a KubernetesSource is started once');
+    this.#listener = listener;
+    const { client, observer, reflector } = this.#options;
+    for (const [kind, path] of Object.entries(WATCHED) as [ObjectKind, string][]) {
+      const feed = new KindFeed(kind, this.#sharing, listener, (count) => {
+        observer.listed(kind, count);
+        this.#listed();
+      });
+      this.#feeds.push(feed);
+      this.#reflectors.push(
+        new Reflector({
+          ...reflector,
+          path,
+          client,
+          receiver: { ...bound(feed), flush: () => this.#flush(feed) },
+          observer: {
+            failed: (error, retryMs) => observer.failed(kind, error, retryMs),
+            heard: () => observer.heard(kind),
+            listing: (reason) => observer.listing(kind, reason),
+          },
+        }),
+      );
+    }
+    for (const each of this.#reflectors) each.start();
+  }
+
+  /** Nothing is emitted once it resolves. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#reflectors.map((reflector) => reflector.stop()));
+  }
+
+  #listed(): void {
+    if (this.#synced || !this.#feeds.every((feed) => feed.complete)) return;
+    this.#synced = true;
+    for (const feed of this.#feeds) feed.emit();
+    this.#listener?.events([{ type: 'synced' }]);
+    this.#listener?.revision?.(this.#revision());
+  }
+
+  #flush(feed: KindFeed): void {
+    const changed = feed.emit();
+    if (changed && this.#synced) this.#listener?.revision?.(this.#revision());
+  }
+
+  /** The same as {@link revisionOf} of the objects that have been emitted. */
+  #revision(): string {
+    return formatRevision(this.#feeds.map(({ digest }) => digest));
+  }
+}
+
+function bound(feed: KindFeed): Omit<Receiver, 'flush'> {
+  return {
+    listing: () => feed.listing(),
+    listed: () => feed.listed(),
+    upsert: (object) => feed.upsert(object),
+    remove: (object) => feed.remove(object),
+  };
+}
+
+/** One kind: what is known of it, and what has not been handed on yet. */
+class KindFeed {
+  readonly kind: ObjectKind;
+  readonly #sharing: Sharing;
+  readonly #listener: SourceListener;
+  readonly #onListed: (count: number) => void;
+  /** Version of every object that is there, by key. */
+  readonly #versions = new Map<string, string>();
+  /** Objects that something is wrong with. */
+  readonly #faulty = new Set<string>();
+  #pending: SourceEvent[] = [];
+  /** The keys that a list has brought so far; undefined while none is under way. */
+  #seen: Set<string> | undefined;
+  /** A list has been complete once. */
+  complete = false;
+  /** Sum of the hashes of all objects' keys and versions. */
+  digest = 0n;
+
+  constructor(kind: ObjectKind, sharing: Sharing, listener: SourceListener, onListed: (count: number) => void) {
+    this.kind = kind;
+    this.#sharing = sharing;
+    this.#listener = listener;
+    this.#onListed = onListed;
+  }
+
+  listing(): void {
+    this.#seen = new Set();
+  }
+
+  listed(): void {
+    for (const key of this.#versions.keys()) if (this.#seen?.has(key) !== true) this.#forget(key);
+    this.#seen = undefined;
+    this.complete = true;
+    this.#onListed(this.#versions.size);
+  }
+
+  upsert(value: unknown): void {
+    const version = versionOf(value) ?? '';
+    // After a list most objects are what they were: telling by the version spares reading them.
+    const early = this.#seen === undefined ? undefined : readKey(this.kind, value, this.#sharing);
+    if (early !== undefined) {
+      this.#seen?.add(early);
+      if (version !== '' && this.#versions.get(early) === version) return;
+    }
+    const { object, key, problems } = project(this.kind, value, this.#sharing);
+    this.#tellProblems(key, problems);
+    if (key === undefined) return;
+    this.#setVersion(key, version);
+    // One that is refused keeps its last good state.
+    if (object !== undefined) this.#pending.push({ type: 'upsert', kind: this.kind, key: keyOf(this.kind, object), object } as SourceEvent);
+  }
+
+  remove(value: unknown): void {
+    const key = readKey(this.kind, value, this.#sharing);
+    // Nobody can tell which object is gone: a new list will.
+    if (key === undefined) throw new ApiError('API_GONE', `a ${this.kind} without a name was deleted`);
+    this.#forget(key);
+  }
+
+  #forget(key: string): void {
+    this.#setVersion(key, undefined);
+    this.#tellProblems(key, []);
+    this.#pending.push({ type: 'delete', kind: this.kind, key });
+  }
+
+  #setVersion(key: string, version: string | undefined): void {
+    const before = this.#versions.get(key);
+    if (before !== undefined) this.digest -= digestOf(this.kind, key, before);
+    if (version === undefined) this.#versions.delete(key);
+    else {
+      this.digest += digestOf(this.kind, key, version);
+      this.#versions.set(key, version);
+    }
+  }
+
+  #tellProblems(key: string | undefined, problems: readonly Problem[]): void {
+    const origin = `${this.kind} ${key ?? 'without a name'}`;
+    if (problems.length > 0) this.#faulty.add(origin);
+    else if (!this.#faulty.delete(origin)) return;
+    this.#listener.problems(
+      origin,
+      problems.map((problem): SourceProblem => ({ ...problem, severity: severityOf(problem), origin, object: origin })),
+    );
+  }
+
+  /** Hands on what has come, unless a list that is not the first is under way. Whether there was anything. */
+  emit(): boolean {
+    if (this.#pending.length === 0 || (this.complete && this.#seen !== undefined)) return false;
+    const events = this.#pending;
+    this.#pending = [];
+    this.#listener.events(events);
+    return true;
+  }
+}
+
+// --- revision
+
+/**
+ * What an agent says is in force, of these objects: whoever has listed them can tell whether an agent has taken them in. It depends on
+ * their keys and versions, and not on the order of anything.
+ */
+export function revisionOf(objects: Iterable<{ readonly kind: ObjectKind; readonly key: string; readonly version: string }>): string {
+  const digests: bigint[] = [];
+  for (const { kind, key, version } of objects) digests.push(digestOf(kind, key, version));
+  return formatRevision(digests);
+}
+
+function formatRevision(digests: readonly bigint[]): string {
+  return BigInt.asUintN(
+    64,
+    digests.reduce((sum, digest) => sum + digest, 0n),
+  )
+    .toString(16)
+    .padStart(16, '0');
+}
+
+/** FNV-1a, twice with different beginnings: 64 bits, of which a sum tells sets apart. */
+function digestOf(kind: string, key: string, version: string): bigint {
+  const text = `${kind} ${key} ${version}`;
+  return (BigInt(fnv(text, 0x811c9dc5)) << 32n) | BigInt(fnv(text, 0x9747b28c));
+}
+
+function fnv(text: string, basis: number): number {
+  let hash = basis;
+  for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+  return hash >>> 0;
+}
