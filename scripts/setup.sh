@@ -1,6 +1,6 @@
 #!/bin/sh
-# Brings a fresh checkout to where `npm start` and `npm test` can run: the npm packages of package-lock.json (Node included), and
-# the Debian packages whose programs the lab and the tests call. Quick when there is nothing to do.
+# Brings a fresh checkout to where `npm start` can run: the npm packages of package-lock.json (Node included), and the Debian packages
+# whose programs the lab calls; with --tests, to where `npm test` can: those that only tests call, too. Quick when there is nothing to do.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,8 +21,10 @@ if ! node_modules/.bin/node --version > /dev/null 2>&1; then
 fi
 
 # program:package
+pairs="nft:nftables ip:iproute2 unshare:util-linux nsenter:util-linux"
+[ "${1:-}" != --tests ] || pairs="$pairs conntrack:conntrack iptables:iptables prometheus:prometheus"
 missing=""
-for pair in nft:nftables ip:iproute2 unshare:util-linux nsenter:util-linux conntrack:conntrack iptables:iptables; do
+for pair in $pairs; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 if [ -n "$missing" ]; then

@@ -1,5 +1,6 @@
 /**
- * A lab whose nodes each run the real agent, all watching one directory of manifests.
+ * A lab whose nodes each run the real agent, all watching one directory of manifests, or an API server (`api`; what `write` and `erase`
+ * do is then up to the test, and `apply` and `remove` go there).
  *
  *     const cluster = await AgentLab.create({ nodes: [{ name: 'n1' }], pods: [{ namespace: 'dev', name: 'web', node: 'n1' }] });
  *     await cluster.apply(policyObject('dev', 'deny', { ingress: [] }));         // written, and in force on every node
@@ -16,7 +17,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Lab, type LabProbe, type LabSpec } from '../../../src/lab/lab.ts';
 import type { Measured, ProbeProtocol } from '../../../src/lab/prober/protocol.ts';
-import { directoryRevision } from '../../../src/sources/directory.ts';
+import { type AgentSource, directorySource } from '../../../src/lab/agents.ts';
+import { ApiObjects } from '../../../src/lab/api/api-objects.ts';
+import type { ApiServer } from '../../../src/lab/api/api-server.ts';
+import { objectId, type ScenarioObject } from '../../../src/lab/manifests.ts';
 import { AgentProcess } from './agent-process.ts';
 import { eventually } from './eventually.ts';
 import { type KubernetesObject, type Labels, namespaceObject, podObject } from './objects.ts';
@@ -30,6 +34,9 @@ export interface AgentLabSpec extends LabSpec {
   readonly objects?: readonly KubernetesObject[];
   /** False: the test starts agents itself. */
   readonly agents?: boolean;
+  readonly api?: ApiServer;
+  /** Of the agents, where it is not the API server's own. */
+  readonly kubeconfig?: string;
 }
 
 export interface StartOptions {
@@ -54,28 +61,39 @@ export class AgentLab {
   readonly directory: string;
   readonly #root: string;
   readonly #args: Readonly<Record<string, readonly string[]>>;
+  readonly #source: AgentSource;
+  /** What is in the API server, by id. */
+  readonly #inApi = new Map<string, ScenarioObject>();
+  readonly #api: ApiObjects | undefined;
   readonly #agents = new Map<string, AgentProcess>();
   #starts = 0;
 
-  private constructor(lab: Lab, root: string, args: Readonly<Record<string, readonly string[]>>) {
+  private constructor(lab: Lab, root: string, { agentArgs = {}, api, kubeconfig }: AgentLabSpec) {
     this.lab = lab;
     this.#root = root;
-    this.#args = args;
+    this.#args = agentArgs;
     this.directory = join(root, 'manifests');
     mkdirSync(this.directory);
+    const objects = api === undefined ? undefined : new ApiObjects(api);
+    this.#api = objects;
+    this.#source =
+      api === undefined || objects === undefined
+        ? directorySource(this.directory)
+        : { args: ['--kubeconfig', kubeconfig ?? api.kubeconfig('agent')], revision: () => objects.revision() };
   }
 
   static async create(spec: AgentLabSpec): Promise<AgentLab> {
-    const { podLabels = {}, namespaceLabels = {}, agentArgs = {}, objects = [], agents = true, ...labSpec } = spec;
-    const lab = await Lab.create(labSpec);
-    const cluster = new AgentLab(lab, mkdtempSync(join(tmpdir(), 'sluice-test-')), agentArgs);
+    const { podLabels = {}, namespaceLabels = {}, objects = [], agents = true } = spec;
+    const lab = await Lab.create(spec);
+    const cluster = new AgentLab(lab, mkdtempSync(join(tmpdir(), 'sluice-test-')), spec);
     try {
+      await spec.api?.connect(lab);
       const namespaces = new Set([...lab.pods.map((pod) => pod.namespace), ...Object.keys(namespaceLabels)]);
-      cluster.write(
+      await cluster.#put([
         ...[...namespaces].map((name) => namespaceObject(name, namespaceLabels[name])),
         ...lab.pods.map((pod) => podObject(pod, { labels: podLabels[pod.key] ?? {} })),
         ...objects,
-      );
+      ]);
       if (agents) {
         for (const { name } of lab.nodes) cluster.start(name);
         await cluster.settled();
@@ -90,7 +108,7 @@ export class AgentLab {
   /** Starts a node's agent; where one is there already, the new one is a second one beside it. */
   start(node: string, { args = [], wrapper }: StartOptions = {}): AgentProcess {
     const agent = new AgentProcess(this.lab, node, {
-      source: this.directory,
+      source: this.#source.args,
       state: this.#root,
       name: `${node}-${++this.#starts}`,
       args: [...(this.#args[node] ?? []), ...args],
@@ -125,21 +143,48 @@ export class AgentLab {
     for (const object of objects) rmSync(this.#file(object));
   }
 
+  /** Puts objects where agents look, and does not wait for these. */
+  async #put(objects: readonly KubernetesObject[]): Promise<void> {
+    if (this.#api === undefined) this.write(...objects);
+    else await this.#change(objects, []);
+  }
+
+  async #change(changed: readonly KubernetesObject[], gone: readonly KubernetesObject[]): Promise<void> {
+    const before = new Map(this.#inApi);
+    for (const object of gone.map(asApplied)) this.#inApi.delete(object.id);
+    for (const object of changed.map(asApplied)) this.#inApi.set(object.id, object);
+    await this.#api?.replace(before, this.#inApi);
+  }
+
   /** Writes objects; they are in force on every node when this resolves. */
   async apply(...objects: readonly KubernetesObject[]): Promise<void> {
-    this.write(...objects);
+    await this.#put(objects);
     await this.settled();
   }
 
   /** Deletes objects; nothing of them is in force when this resolves. */
   async remove(...objects: readonly KubernetesObject[]): Promise<void> {
-    this.erase(...objects);
+    if (this.#api === undefined) this.erase(...objects);
+    else await this.#change([], objects);
     await this.settled();
   }
 
-  /** Waits until every agent that runs has the directory in force as it is now. */
+  /** The same without waiting for any agent. */
+  async change({
+    apply = [],
+    remove = [],
+  }: {
+    readonly apply?: readonly KubernetesObject[];
+    readonly remove?: readonly KubernetesObject[];
+  }) {
+    if (this.#api !== undefined) return await this.#change(apply, remove);
+    this.erase(...remove);
+    this.write(...apply);
+  }
+
+  /** Waits until every agent that runs has in force what is there now. */
   async settled(nodes: readonly string[] = [...this.#agents.keys()]): Promise<void> {
-    const revision = directoryRevision(this.directory);
+    const revision = await this.#source.revision();
     await Promise.all(
       nodes
         .map((node) => this.agent(node))
@@ -210,6 +255,15 @@ export class AgentLab {
     await eventually(() => [...this.#agents.values()].every((agent) => !agent.running), 'all agents have ended');
     rmSync(this.#root, { recursive: true, force: true });
   }
+}
+
+/** What people would apply: the API says itself what it is called and how old it is. */
+function asApplied({ kind, metadata, ...fields }: KubernetesObject): ScenarioObject {
+  const { uid: _uid, creationTimestamp: _created, ...own } = metadata;
+  const { name, namespace = '' } = metadata;
+  const value = { kind, metadata: own, ...fields };
+  const text = JSON.stringify(value);
+  return { kind, namespace, name, id: objectId(kind, namespace, name), place: { file: 'test', line: 1 }, value, text };
 }
 
 function isAddress(text: string): boolean {

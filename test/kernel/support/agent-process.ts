@@ -13,8 +13,8 @@ import { eventually } from './eventually.ts';
 export const PROGRAM = fileURLToPath(new URL('../../../bin/sluice.js', import.meta.url));
 
 export interface AgentProcessOptions {
-  /** The directory that it watches. */
-  readonly source: string;
+  /** Where it has its objects from: `--source DIRECTORY`, or `--kubeconfig FILE`. */
+  readonly source: readonly string[];
   /** Where its log and its status go; `name` keeps them apart from others'. */
   readonly state: string;
   readonly name: string;
@@ -52,7 +52,7 @@ export class AgentProcess {
     this.node = node;
     this.#log = join(state, `${name}.log`);
     this.#status = join(state, `${name}.status.json`);
-    const own = ['agent', '--source', source, '--node', node, '--status-file', this.#status, ...args];
+    const own = ['agent', ...source, '--node', node, '--status-file', this.#status, ...args];
     const fd = openSync(this.#log, 'a');
     this.startedAt = Date.now();
     this.#process = lab.spawn(`node/${node}`, [...wrapper, process.execPath, PROGRAM, ...own], { stdio: ['ignore', fd, fd] });
