@@ -41,7 +41,7 @@ export interface KubernetesSourceOptions {
   readonly client: ListClient;
   readonly observer: KubernetesObserver;
   /** For tests: how the reflectors wait. */
-  readonly reflector?: Pick<ReflectorOptions, 'watchSeconds' | 'silenceMs'>;
+  readonly reflector?: Pick<ReflectorOptions, 'watchSeconds' | 'silenceMs' | 'graceMs'>;
 }
 
 export class KubernetesSource implements Source {

@@ -62,6 +62,8 @@ export interface ReflectorOptions {
   readonly watchSeconds?: () => number;
   /** Bookmarks come about every minute where they come at all; after so long without any the connection is taken for dead. */
   readonly silenceMs?: number;
+  /** How much later than the server's own end of a watch the connection counts as dead. */
+  readonly graceMs?: number;
 }
 
 /** Items of a page: so many are parsed without a stall that anybody notices. */
@@ -180,10 +182,11 @@ export class Reflector {
 
   /** A watch until its end; with `isList` it begins with everything that is there. */
   async #stream(from: Readonly<Record<string, string>>, isList: boolean): Promise<void> {
-    const { client, path, receiver, watchSeconds = fiveToTenMinutes, silenceMs = SILENCE_MS } = this.#options;
+    const { client, path, receiver, watchSeconds = fiveToTenMinutes, silenceMs = SILENCE_MS, graceMs = GRACE_MS } = this.#options;
     const seconds = watchSeconds();
     const query = { watch: 'true', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds), ...from };
-    const idleMs = this.#bookmarks ? Math.min(silenceMs, seconds * 1000 + GRACE_MS) : seconds * 1000 + GRACE_MS;
+    const longestMs = seconds * 1000 + graceMs;
+    const idleMs = this.#bookmarks ? Math.min(silenceMs, longestMs) : longestMs;
     const openedAt = performance.now();
     const body = await client.get({ path, query, idleMs, signal: this.#stopping.signal }).catch((error: unknown) => {
       throw isList && refusesStreamedLists(error)

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { playScenario } from '../../src/lab/run-scenario.ts';
+import { readScenario } from '../../src/lab/scenario.ts';
+import { isAsExpected } from '../../src/lab/verdicts.ts';
+import { plain } from '../../src/output/colour.ts';
+import { describeWithApi } from './support/describe-with-api.ts';
+
+const SCENARIOS = resolve(import.meta.dirname, '../../fixtures/scenarios');
+
+describeWithApi('scenarios through an API server', function () {
+  this.timeout(180_000);
+
+  for (const name of readdirSync(SCENARIOS)) {
+    it(`${name}: what agents enforce of the API's objects is what people expect`, async () => {
+      const state = mkdtempSync(join(tmpdir(), 'sluice-api-'));
+      const stage = await playScenario(readScenario(join(SCENARIOS, name)), {
+        state,
+        agents: true,
+        api: true,
+        stepDone: () => undefined,
+        progress: () => undefined,
+        paint: plain,
+      });
+      try {
+        const records = stage.reports.flatMap((report) => report.records);
+        assert.ok(records.length > 0);
+        assert.deepEqual(
+          records.filter((record) => !isAsExpected(record)),
+          [],
+        );
+      } finally {
+        await stage.close();
+        rmSync(state, { recursive: true, force: true });
+      }
+    });
+  }
+});
