@@ -1,4 +1,5 @@
 /** The results as tables for people (Markdown, so that they can be pasted into docs/benchmarks.md as they are), and the targets. */
+import { type ApiResult, type ApiStart, medianStart } from './api/api.ts';
 import type { ChangesResult } from './changes/changes.ts';
 import type { ColdStartResult } from './cold-start/cold-start.ts';
 import type { ForwardingResult } from './forwarding/forwarding.ts';
@@ -15,6 +16,7 @@ export interface BenchResult {
   readonly changes?: readonly ChangesResult[];
   readonly coldStart?: ColdStartResult;
   readonly program?: ProgramResult;
+  readonly api?: ApiResult;
 }
 
 export interface Target {
@@ -25,7 +27,7 @@ export interface Target {
 }
 
 export function report(result: BenchResult): string {
-  const { machine, quick, forwarding, changes, coldStart, program } = result;
+  const { machine, quick, forwarding, changes, coldStart, program, api } = result;
   const sections = [
     `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
   ];
@@ -34,6 +36,7 @@ export function report(result: BenchResult): string {
   if (changes !== undefined) sections.push(changesSection(changes));
   if (coldStart !== undefined) sections.push(coldStartSection(coldStart));
   if (program !== undefined) sections.push(programSection(program));
+  if (api !== undefined) sections.push(apiSection(api));
   const reached = targets(result);
   if (reached.length > 0 && !quick) {
     const rows = reached.map(({ what, wanted, measured, met }) => [what, wanted, measured, met ? 'yes' : 'NO']);
@@ -111,8 +114,37 @@ function programSection({ version, emptyProgram, verdictsPerSecond, pods }: Prog
   return `### The program\n\n${table(['', 'median (quartiles)'], rows)}`;
 }
 
+function apiSection({ shapes, starts, latency, rate, recorded, idlePercent, statusUpdates }: ApiResult): string {
+  const startRows = shapes.map(({ pods, policies }, index) => {
+    const { totalMs, stallMs, residentBytes } = medianStart(starts[index] ?? []);
+    return [number(pods), number(policies), `${(totalMs / 1000).toFixed(2)} s`, `${stallMs.toFixed(0)} ms`, mb(residentBytes)];
+  });
+  const rows = [
+    [
+      'from the answer to `apply` to the kernel, p50 / p99',
+      `${ms(latency.p50)} / ${ms(latency.p99)} ms (${number(latency.count)} changes)`,
+    ],
+    ['policies a second that the API server takes alone', number(rate.alonePerSecond)],
+    [
+      `the same beside the agent, ${number(rate.wantedPerSecond)} wanted`,
+      `${number(rate.perSecond)}, backlog at the end ${ms(rate.backlogMs)} ms`,
+    ],
+    [
+      `recorded stream, ${number(recorded.perSecond)} changes a second: due to in force, p50 / p99`,
+      `${ms(recorded.latency.p50)} / ${ms(recorded.latency.p99)} ms, backlog at the end ${ms(recorded.backlogMs)} ms, ${number(recorded.commits)} commits`,
+    ],
+    ['CPU while nothing happens', `${idlePercent.toFixed(2)} % of a core`],
+    [
+      `CPU with ${number(statusUpdates.perSecond)} status updates of pods a second`,
+      `${statusUpdates.percent.toFixed(2)} % of a core, ${statusUpdates.commits} commits`,
+    ],
+  ];
+  const head = ['pods', 'policies', 'process start to all in force', 'longest stall', 'peak resident memory'];
+  return `### Fed by an API server\n\n${table(head, startRows)}\n\n${table(['', 'measured'], rows)}`;
+}
+
 /** What issue and README promise. Nothing is said of parts that were not measured. */
-export function targets({ forwarding, changes, coldStart, program }: BenchResult): Target[] {
+export function targets({ forwarding, changes, coldStart, program, api }: BenchResult): Target[] {
   const targets: Target[] = [];
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
   const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice')).at(-1);
@@ -138,6 +170,21 @@ export function targets({ forwarding, changes, coldStart, program }: BenchResult
   }
   if (program !== undefined) {
     target('`sluice --version`', '≤ 150 ms', `${program.version.median.toFixed(0)} ms`, program.version.median <= 150);
+  }
+  if (api !== undefined) {
+    const { latency, rate, recorded, idlePercent, statusUpdates } = api;
+    target('`apply` to kernel, p50', '≤ 5 ms', `${ms(latency.p50)} ms`, latency.p50 <= 5);
+    target('`apply` to kernel, p99', '≤ 20 ms', `${ms(latency.p99)} ms`, latency.p99 <= 20);
+    // A fortieth of a second: no more than the last few changes.
+    target('80 % of what the API server takes: backlog', '≤ 25 ms', `${ms(rate.backlogMs)} ms`, rate.backlogMs <= 25);
+    target('1,000 changes a second, recorded: backlog', '≤ 25 ms', `${ms(recorded.backlogMs)} ms`, recorded.backlogMs <= 25);
+    const start: ApiStart = medianStart(api.starts[0] ?? []);
+    target('start beside 20,000 pods', '≤ 3 s', `${(start.totalMs / 1000).toFixed(2)} s`, start.totalMs <= 3_000);
+    target('the same: longest stall', '≤ 50 ms', `${start.stallMs.toFixed(0)} ms`, start.stallMs <= 50);
+    target('the same: resident memory', '≤ 180 MB', mb(start.residentBytes), start.residentBytes <= 180e6);
+    target('CPU while nothing happens', '< 0.2 %', `${idlePercent.toFixed(2)} %`, idlePercent < 0.2);
+    target('CPU with 100 status updates a second', '< 5 %', `${statusUpdates.percent.toFixed(2)} %`, statusUpdates.percent < 5);
+    target('the same: commits', '0', String(statusUpdates.commits), statusUpdates.commits === 0);
   }
   return targets;
 }

@@ -2,13 +2,15 @@
  * Measures Sluice on this machine, prints a table and writes bench/results/*.json. To be run in a sandbox, as `npm run bench` does:
  *
  *     npm run bench
- *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program; may be given several times
+ *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program, e: an API server;
+ *                                      may be given several times
  *     npm run bench -- --quick         each part in its smallest form, to see that it works
  *
  * What is measured and how is in docs/benchmarks.md.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { API_PLAN, measureApi, QUICK_API_PLAN } from './api/api.ts';
 import { CHANGES_PLAN, measureChanges, QUICK_CHANGES_PLAN } from './changes/changes.ts';
 import { COLD_START_PLAN, measureColdStart, QUICK_COLD_START_PLAN } from './cold-start/cold-start.ts';
 import { FORWARDING_PLAN, measureForwarding, QUICK_FORWARDING_PLAN } from './forwarding/forwarding.ts';
@@ -21,13 +23,13 @@ const RESULTS = new URL('results/', import.meta.url);
 const { values } = parseArgs({
   options: { only: { type: 'string', multiple: true }, quick: { type: 'boolean', default: false } },
 });
-const { quick, only = ['a', 'b', 'c', 'd'] } = values;
-const unknown = only.find((part) => !['a', 'b', 'c', 'd'].includes(part));
+const { quick, only = ['a', 'b', 'c', 'd', 'e'] } = values;
+const unknown = only.find((part) => !['a', 'b', 'c', 'd', 'e'].includes(part));
 if (unknown !== undefined || process.env['SLUICE_SANDBOX'] === undefined) {
   console.error(
     unknown === undefined
       ? 'bench: run it in a sandbox, as `npm run bench` does'
-      : `bench: there is no part "${unknown}"; parts are a, b, c and d`,
+      : `bench: there is no part "${unknown}"; parts are a, b, c, d and e`,
   );
   process.exit(2);
 }
@@ -45,6 +47,7 @@ if (only.includes('c')) {
   result = { ...result, coldStart: await measureColdStart(quick ? QUICK_COLD_START_PLAN : COLD_START_PLAN, progress('cold start')) };
 }
 if (only.includes('d')) result = { ...result, program: measureProgram(quick ? QUICK_PROGRAM_PLAN : PROGRAM_PLAN, progress('program')) };
+if (only.includes('e')) result = { ...result, api: await measureApi(quick ? QUICK_API_PLAN : API_PLAN, progress('API server')) };
 
 mkdirSync(RESULTS, { recursive: true });
 const file = new URL(`${startedAt.toISOString().replaceAll(':', '')}.json`, RESULTS);

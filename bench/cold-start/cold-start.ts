@@ -65,7 +65,7 @@ export async function measureColdStart(plan: ColdStartPlan, progress: (text: str
 }
 
 /** How bin/sluice.js starts: the flags of its first line, and its cache of compiled code. */
-function asTheProgram(): ProcessOptions {
+export function asTheProgram(): ProcessOptions {
   const [first = ''] = readFileSync(new URL('../../bin/sluice.js', import.meta.url), 'utf8').split('\n');
   return {
     nodeFlags: first.split(' ').filter((word) => word.startsWith('--')),
