@@ -38,6 +38,8 @@ export interface Agent {
   stop(): Promise<void>;
 }
 
+/** How often to look for other policy engines: one that is installed later is found. */
+const ENGINES_MS = 600_000;
 /** How soon an agent takes over when the one before it ends. */
 const CLAIM_AGAIN_MS = 100;
 
@@ -119,6 +121,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
   });
 
+  const engines = watchForEngines(enforcement, log);
   log.info({ ownership: enforcement.ownership }, 'reading the source');
   await source.start({
     events: (events) => reconciler.push(events),
@@ -134,6 +137,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     async stop() {
       await source.stop();
       await reconciler.stop();
+      clearInterval(engines);
       bridges.close();
       enforcement.close();
       conntrack.close();
@@ -144,6 +148,27 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       log.info('stopped; the rules stay in force');
     },
   };
+}
+
+/** Says of each engine once that it is there too. */
+function watchForEngines(enforcement: NftablesEnforcement, log: Logger): NodeJS.Timeout {
+  const known = new Set<string>();
+  const look = (): void => {
+    try {
+      for (const engine of enforcement.otherEngines()) {
+        if (known.has(engine)) continue;
+        known.add(engine);
+        log.warn(
+          { code: 'OTHER_ENGINE', engine },
+          'another policy engine has rules on this node: both decide, and a packet has to be admitted by both',
+        );
+      }
+    } catch (error) {
+      log.debug(errorFields(error), 'the tables of others cannot be read');
+    }
+  };
+  look();
+  return setInterval(look, ENGINES_MS).unref();
 }
 
 function inForce(cluster: Cluster, ruleset: NodeRuleset, status: AgentStatus): InForce {

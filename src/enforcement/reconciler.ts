@@ -23,6 +23,8 @@ const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 5_000;
 /** After a commit, for the packets that were past the old rules when it came. */
 const SECOND_SWEEP_MS = 100;
+/** Of the time, for sweeps while there is one commit after the other. */
+const SWEEP_SHARE = 1 / 4;
 
 export type CommitCause = 'start' | 'change' | 'drift' | 'retry';
 
@@ -66,8 +68,13 @@ export class Reconciler {
   #retryMs = FIRST_RETRY_MS;
   readonly #stopping = new AbortController();
   /** For the second sweep: the addresses of every commit since the last one; `all` where any would not do. */
-  #sweepAgain: ReadonlySet<Address> | 'all' | undefined;
+  #sweepAgain: SweepScope | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
+  /** Addresses that wait for their first sweep, because the last one was only just; with them a timer. */
+  #sweepDue: SweepScope | undefined;
+  #sweepDueTimer: NodeJS.Timeout | undefined;
+  /** When the next sweep may begin (performance.now). */
+  #sweepFreeAt = 0;
   #sweepRetryMs = SECOND_SWEEP_MS;
 
   constructor(options: ReconcilerOptions) {
@@ -102,6 +109,7 @@ export class Reconciler {
     this.#stopping.abort();
     await this.#running;
     clearTimeout(this.#sweepTimer);
+    clearTimeout(this.#sweepDueTimer);
   }
 
   #wake(): void {
@@ -172,32 +180,52 @@ export class Reconciler {
     const { sweep } = this.#options;
     if (sweep === undefined) return;
     if (update === undefined) {
-      this.#sweepNow(undefined);
+      this.#sweepSoon('all');
       this.#sweepLater('all');
       return;
     }
     const { tightened, loosened } = update;
     // What was only loosened matters to flows that are cut.
     const addresses = sweep.mayHaveCut && loosened.size > 0 ? tightened.union(loosened) : tightened;
-    if (addresses.size > 0) this.#sweepNow(addresses);
-    if (tightened.size > 0) this.#sweepLater(this.#sweepAgain === 'all' ? 'all' : tightened.union(this.#sweepAgain ?? new Set()));
+    if (addresses.size > 0) this.#sweepSoon(addresses);
+    if (tightened.size > 0) this.#sweepLater(tightened);
   }
 
-  #sweepLater(addresses: ReadonlySet<Address> | 'all', delayMs = SECOND_SWEEP_MS): void {
-    this.#sweepAgain = addresses;
+  /**
+   * At once, unless sweeps would then take more than their share: the kernel walks its whole table for each, and a hundred commits a
+   * second would be a backlog of a second every second. Then the addresses wait together for the next one.
+   */
+  #sweepSoon(addresses: SweepScope): void {
+    const waitMs = this.#sweepFreeAt - performance.now();
+    if (waitMs <= 0 && this.#sweepDue === undefined) {
+      this.#sweepNow(addresses);
+      return;
+    }
+    this.#sweepDue = together(this.#sweepDue, addresses);
+    this.#sweepDueTimer ??= setTimeout(() => {
+      const due = this.#sweepDue;
+      this.#sweepDueTimer = undefined;
+      this.#sweepDue = undefined;
+      if (due !== undefined && !this.#stopping.signal.aborted) this.#sweepNow(due);
+    }, waitMs);
+  }
+
+  #sweepLater(addresses: SweepScope, delayMs = SECOND_SWEEP_MS): void {
+    this.#sweepAgain = together(this.#sweepAgain, addresses);
     this.#sweepTimer ??= setTimeout(() => {
       const again = this.#sweepAgain;
       this.#sweepTimer = undefined;
       this.#sweepAgain = undefined;
-      if (!this.#stopping.signal.aborted) this.#sweepNow(again === 'all' ? undefined : again);
+      if (again !== undefined && !this.#stopping.signal.aborted) this.#sweepSoon(again);
     }, delayMs);
   }
 
-  #sweepNow(addresses: ReadonlySet<Address> | undefined): void {
+  #sweepNow(addresses: SweepScope): void {
     const { sweep, observer } = this.#options;
     if (sweep === undefined) return;
+    const startedAt = performance.now();
     try {
-      const result = sweep.sweep(addresses);
+      const result = sweep.sweep(addresses === 'all' ? undefined : addresses);
       const [failure] = result.failures;
       if (failure !== undefined) throw failure;
       this.#sweepRetryMs = SECOND_SWEEP_MS;
@@ -207,5 +235,15 @@ export class Reconciler {
       this.#sweepLater('all', this.#sweepRetryMs);
       this.#sweepRetryMs = Math.min(this.#sweepRetryMs * 2, LONGEST_RETRY_MS);
     }
+    const endedAt = performance.now();
+    this.#sweepFreeAt = endedAt + (endedAt - startedAt) * (1 / SWEEP_SHARE - 1);
   }
+}
+
+/** Whose flows are judged. */
+type SweepScope = ReadonlySet<Address> | 'all';
+
+function together(a: SweepScope | undefined, b: SweepScope): SweepScope {
+  if (a === undefined) return b;
+  return a === 'all' || b === 'all' ? 'all' : a.union(b);
 }

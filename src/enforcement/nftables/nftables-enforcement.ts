@@ -22,6 +22,7 @@ import {
   verdictMapDefinition,
   verdictMapName,
 } from './frame.ts';
+import { otherEngines } from './other-engines.ts';
 import { renderChain, renderElements, renderSet, renderSetElements, renderVerdicts } from './render.ts';
 import {
   canonicalOf,
@@ -129,6 +130,11 @@ export class NftablesEnforcement implements Enforcement {
       if (counter !== undefined) counts.push({ chain, place: comment, packets: Number(counter.packets) });
     }
     return counts;
+  }
+
+  /** Policy engines that have left their chains here, by name. */
+  otherEngines(): readonly string[] {
+    return otherEngines(this.#connection);
   }
 
   close(): void {

@@ -52,6 +52,8 @@ class Bench {
   readonly enforcement = new FakeEnforcement();
   readonly seen: string[] = [];
   sweepFails = 0;
+  /** How long a look at live flows takes. */
+  sweepMs = 0;
   readonly reconciler: Reconciler;
 
   constructor() {
@@ -60,6 +62,7 @@ class Bench {
       mayHaveCut: false,
       sweep: (addresses?: ReadonlySet<unknown>): SweepResult => {
         if (this.sweepFails-- > 0) throw new Error('no conntrack');
+        for (const until = performance.now() + this.sweepMs; performance.now() < until; );
         this.seen.push(addresses === undefined ? 'sweep all' : `sweep ${addresses.size}`);
         return { judged: 0, cut: 0, restored: 0, failures: [] };
       },
@@ -147,6 +150,19 @@ describe('reconciler', () => {
     assert.deepEqual(bench.seen, ['sweep 1', 'committed change']);
     await bench.until(() => bench.seen.length === 3);
     assert.equal(bench.seen[2], 'sweep 1');
+  });
+
+  it('judges the flows of many commits together, so that these do not wait for it', async () => {
+    bench.reconciler.push([POD, SYNCED]);
+    await bench.until(() => bench.seen.length === 3);
+    bench.seen.length = 0;
+    bench.sweepMs = 20;
+    for (let count = 0; count < 10; count++) bench.reconciler.push([policy(`p${count}`)]);
+    // The first at once; the others are in force, and wait for the next.
+    const commits = Array.from({ length: 9 }, () => 'committed change');
+    assert.deepEqual(bench.seen, ['sweep 1', 'committed change', ...commits]);
+    await bench.until(() => bench.seen.length === 12);
+    assert.equal(bench.seen[11], 'sweep 1');
   });
 
   it('judges all flows again, ever less often, while that fails', async () => {
