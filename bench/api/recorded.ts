@@ -131,11 +131,16 @@ class Recording implements ListClient {
     return Buffer.from(`${JSON.stringify({ type, object: versioned(object, ++this.#version) })}\n`);
   }
 
-  /** Nine of ten: pods that say they are alive, here or elsewhere, with another label or without; the tenth: another port of a policy. */
+  /** Of ten: eight pods that say they are alive, one that joins another application or its own again, and a policy with another port. */
   change(index: number): Line {
     const { pods, policies } = this.#synthetic.shape;
+    const ten = Math.floor(index / 10);
     const object =
-      index % 10 === 0 ? this.#synthetic.policy(index % policies, index) : withLabel(this.#synthetic.pod((index * 7) % pods), index);
+      index % 10 === 0
+        ? this.#synthetic.policy((ten * 3) % policies, ten)
+        : index % 10 === 5
+          ? inApplication(this.#synthetic.pod((ten * 7) % pods), ten)
+          : this.#synthetic.pod((index * 7) % pods);
     return { path: WATCHED[object.kind], text: this.#event('MODIFIED', object).toString() };
   }
 
@@ -162,8 +167,8 @@ function versioned(object: ApiObject, version: number): object {
   return { ...object, metadata: { ...object.metadata, resourceVersion: String(version) } };
 }
 
-function withLabel(pod: ApiObject, index: number): ApiObject {
-  if (index % 2 === 0) return pod;
+function inApplication(pod: ApiObject, variant: number): ApiObject {
+  if (variant % 2 === 0) return pod;
   const labels = pod.metadata['labels'] as Readonly<Record<string, string>>;
-  return { ...pod, metadata: { ...pod.metadata, labels: { ...labels, step: String(index % 5) } } };
+  return { ...pod, metadata: { ...pod.metadata, labels: { ...labels, app: labels['app'] === 'web' ? 'api' : 'web' } } };
 }

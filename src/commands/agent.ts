@@ -43,8 +43,10 @@ async function run(flags: AgentFlags): Promise<void> {
   }
   if (settings.statusFile !== undefined) checkDirectory(settings.statusFile);
   const log = createLog(settings.logLevel, { node: settings.node });
+  // Loaded before metrics begin to watch the event loop, which loading holds up.
+  const client = await openClient(settings);
   const metrics = await openMetrics(settings);
-  const { source, client } = await openSource(settings, log, metrics);
+  const source = await openSource(settings, client, log, metrics);
   const agent = await startAgent({
     source,
     node: settings.node,
@@ -89,23 +91,29 @@ async function openAccess(client: ApiClient) {
   return new MetricsAccess(client);
 }
 
+/** Undefined where objects come from a directory. */
+async function openClient({ source, kubeconfig, context }: AgentSettings): Promise<ApiClient | undefined> {
+  if (source !== undefined) return undefined;
+  const { ApiClient } = await import('../kubernetes/api/client.ts');
+  return await ApiClient.open({ file: kubeconfig, context, userAgent: `sluice/${packageJson.version}` });
+}
+
 async function openSource(
-  { source: directory, kubeconfig, context }: AgentSettings,
+  { source: directory = '.' }: AgentSettings,
+  client: ApiClient | undefined,
   log: Logger,
   metrics: AgentMetrics | undefined,
-): Promise<{ readonly source: Source; readonly client?: ApiClient }> {
-  if (directory !== undefined) {
+): Promise<Source> {
+  if (client === undefined) {
     const { DirectorySource } = await import('../sources/directory.ts');
-    return { source: new DirectorySource(directory) };
+    return new DirectorySource(directory);
   }
-  const [{ ApiClient }, { KubernetesSource }, { WatchLog }] = await Promise.all([
-    import('../kubernetes/api/client.ts'),
+  const [{ KubernetesSource }, { WatchLog }] = await Promise.all([
     import('../sources/kubernetes.ts'),
     import('../observability/watch-log.ts'),
   ]);
-  const client = await ApiClient.open({ file: kubeconfig, context, userAgent: `sluice/${packageJson.version}` });
   const watchLog = new WatchLog(log);
-  const source = new KubernetesSource({
+  return new KubernetesSource({
     client,
     observer: {
       failed(kind, error, retryMs) {
@@ -126,7 +134,6 @@ async function openSource(
       },
     },
   });
-  return { source, client };
 }
 
 /** Said before anything is done: once rules are in force, a file that cannot be written helps nobody. */

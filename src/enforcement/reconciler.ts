@@ -25,6 +25,8 @@ const LONGEST_RETRY_MS = 5_000;
 const SECOND_SWEEP_MS = 100;
 /** Of the time, for sweeps while there is one commit after the other. */
 const SWEEP_SHARE = 1 / 4;
+/** However long the last sweep was, what is forbidden now goes on no longer than this before the next one. */
+const LONGEST_PAUSE_MS = 250;
 
 export type CommitCause = 'start' | 'change' | 'drift' | 'retry';
 
@@ -73,6 +75,8 @@ export class Reconciler {
   /** Addresses that wait for their first sweep, because the last one was only just; with them a timer. */
   #sweepDue: SweepScope | undefined;
   #sweepDueTimer: NodeJS.Timeout | undefined;
+  /** A look at all flows, while it goes on: no other sweep begins until it ends. */
+  #sweeping: Promise<void> | undefined;
   /** When the next sweep may begin (performance.now). */
   #sweepFreeAt = 0;
   #sweepRetryMs = SECOND_SWEEP_MS;
@@ -110,6 +114,9 @@ export class Reconciler {
     await this.#running;
     clearTimeout(this.#sweepTimer);
     clearTimeout(this.#sweepDueTimer);
+    await this.#sweeping;
+    // A failure may have asked for another.
+    clearTimeout(this.#sweepTimer);
   }
 
   #wake(): void {
@@ -196,18 +203,26 @@ export class Reconciler {
    * second would be a backlog of a second every second. Then the addresses wait together for the next one.
    */
   #sweepSoon(addresses: SweepScope): void {
-    const waitMs = this.#sweepFreeAt - performance.now();
-    if (waitMs <= 0 && this.#sweepDue === undefined) {
+    if (this.#sweeping === undefined && this.#sweepDue === undefined && performance.now() >= this.#sweepFreeAt) {
       this.#sweepNow(addresses);
       return;
     }
     this.#sweepDue = together(this.#sweepDue, addresses);
-    this.#sweepDueTimer ??= setTimeout(() => {
-      const due = this.#sweepDue;
-      this.#sweepDueTimer = undefined;
-      this.#sweepDue = undefined;
-      if (due !== undefined && !this.#stopping.signal.aborted) this.#sweepNow(due);
-    }, waitMs);
+    this.#scheduleDue();
+  }
+
+  /** A look at all flows says itself when it is over. */
+  #scheduleDue(): void {
+    if (this.#sweepDue === undefined || this.#sweeping !== undefined) return;
+    this.#sweepDueTimer ??= setTimeout(
+      () => {
+        const due = this.#sweepDue;
+        this.#sweepDueTimer = undefined;
+        this.#sweepDue = undefined;
+        if (due !== undefined && !this.#stopping.signal.aborted) this.#sweepNow(due);
+      },
+      Math.max(0, this.#sweepFreeAt - performance.now()),
+    );
   }
 
   #sweepLater(addresses: SweepScope, delayMs = SECOND_SWEEP_MS): void {
@@ -221,22 +236,45 @@ export class Reconciler {
   }
 
   #sweepNow(addresses: SweepScope): void {
-    const { sweep, observer } = this.#options;
+    const { sweep } = this.#options;
     if (sweep === undefined) return;
     const startedAt = performance.now();
-    try {
-      const result = sweep.sweep(addresses === 'all' ? undefined : addresses);
-      const [failure] = result.failures;
-      if (failure !== undefined) throw failure;
-      this.#sweepRetryMs = SECOND_SWEEP_MS;
-      observer.swept(result);
-    } catch (error) {
-      observer.sweepFailed(error, this.#sweepRetryMs);
-      this.#sweepLater('all', this.#sweepRetryMs);
-      this.#sweepRetryMs = Math.min(this.#sweepRetryMs * 2, LONGEST_RETRY_MS);
+    if (addresses !== 'all') {
+      try {
+        this.#swept(sweep.sweep(addresses));
+      } catch (error) {
+        this.#sweepFailed(error);
+      }
+      this.#sweepEnded(startedAt);
+      return;
     }
+    this.#sweeping = sweep
+      .sweepAll(this.#stopping.signal)
+      .then((result) => this.#swept(result))
+      .catch((error: unknown) => this.#sweepFailed(error))
+      .then(() => {
+        this.#sweeping = undefined;
+        this.#sweepEnded(startedAt);
+        this.#scheduleDue();
+      });
+  }
+
+  #swept(result: SweepResult): void {
+    const [failure] = result.failures;
+    if (failure !== undefined) throw failure;
+    this.#sweepRetryMs = SECOND_SWEEP_MS;
+    this.#options.observer.swept(result);
+  }
+
+  #sweepFailed(error: unknown): void {
+    this.#options.observer.sweepFailed(error, this.#sweepRetryMs);
+    this.#sweepLater('all', this.#sweepRetryMs);
+    this.#sweepRetryMs = Math.min(this.#sweepRetryMs * 2, LONGEST_RETRY_MS);
+  }
+
+  #sweepEnded(startedAt: number): void {
     const endedAt = performance.now();
-    this.#sweepFreeAt = endedAt + (endedAt - startedAt) * (1 / SWEEP_SHARE - 1);
+    this.#sweepFreeAt = endedAt + Math.min((endedAt - startedAt) * (1 / SWEEP_SHARE - 1), LONGEST_PAUSE_MS);
   }
 }
 

@@ -44,6 +44,8 @@ export class AgentStatus {
   readonly #sourceProblems = new Map<string, number>();
   #fields: Fields;
   #stopped = false;
+  /** Live flows have been judged since the start. */
+  #judged = false;
   #pending: NodeJS.Immediate | undefined;
   #failed = false;
 
@@ -78,6 +80,7 @@ export class AgentStatus {
       ...(this.#stopped ? ['the agent is stopping'] : []),
       ...(commits === 0 && error === null ? ['the source has not been read as a whole, and nothing has been committed'] : []),
       ...(error === null ? [] : [`the last commit failed: ${error}`]),
+      ...(commits > 0 && !this.#judged && flowError === null ? ['live flows are being judged for the first time'] : []),
       ...(flowError === null ? [] : [`live flows could not be judged: ${flowError}`]),
       ...bridgeProblems,
     ];
@@ -94,7 +97,9 @@ export class AgentStatus {
 
   swept(cut: number, restored: number): void {
     const { flowsCut, flowsRestored, flowError } = this.#fields;
-    if (cut + restored > 0 || flowError !== null)
+    const isFirst = !this.#judged;
+    this.#judged = true;
+    if (isFirst || cut + restored > 0 || flowError !== null)
       this.#update({ flowsCut: flowsCut + cut, flowsRestored: flowsRestored + restored, flowError: null });
   }
 

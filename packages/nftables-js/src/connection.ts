@@ -18,7 +18,7 @@ import { attributesOf, isMessage, messageType, NFT_MSG, writeHeader } from './nf
 import { readRule, writeRuleReference } from './nftables/rule.ts';
 import { readSet, writeSetName } from './nftables/set.ts';
 import { readTable, writeTableName } from './nftables/table.ts';
-import { type Batch, describeBatch, encodeBatch, readAnswers, type TransactionOptions } from './transaction.ts';
+import { type Batch, describeBatch, encodeBatch, encodeBatchInSlices, readAnswers, type TransactionOptions } from './transaction.ts';
 import type { Chain, Element, Family, NamedCounter, Operation, Rule, SetDefinition, Table } from './types.ts';
 
 const NFTA_GEN_ID = 1;
@@ -105,14 +105,13 @@ export class NftConnection {
   }
 
   /**
-   * Like {@link commit}, without holding up the event loop while the kernel works: for thousands of elements and more. The operations
-   * are taken in before it returns; commits are done in the order of the calls.
+   * Like {@link commit}, without holding up the event loop while it is encoded or the kernel works: for thousands of elements and more.
+   * The operations must not change until it resolves; commits are done in the order of the calls.
    */
   async commitAsync(operations: Iterable<Operation>, options?: TransactionOptions): Promise<void> {
-    const batch = this.#encode(operations, options);
-    if (batch === undefined) return;
+    this.#checkOpen();
     const before = this.#pending;
-    const commit = this.#send(batch, before);
+    const commit = this.#send(operations, options, before);
     const over = commit.then(noop, noop);
     this.#pending = over;
     try {
@@ -122,15 +121,21 @@ export class NftConnection {
     }
   }
 
-  async #send(batch: Batch, before: Promise<void> | undefined): Promise<void> {
+  async #send(operations: Iterable<Operation>, options: TransactionOptions | undefined, before: Promise<void> | undefined): Promise<void> {
     await before;
+    const batch = await encodeBatchInSlices(operations, () => this.#commits.nextSequence(), options);
+    if (batch === undefined) return;
     await this.#commits.sendAsync(batch.bytes, describeBatch(batch));
     readAnswers(this.#commits, batch);
   }
 
   #encode(operations: Iterable<Operation>, options?: TransactionOptions): Batch | undefined {
-    if (this.#closed) throw new NetlinkError('ERR_CLOSED', 'a commit on a closed connection');
+    this.#checkOpen();
     return encodeBatch(operations, () => this.#commits.nextSequence(), options);
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new NetlinkError('ERR_CLOSED', 'a commit on a closed connection');
   }
 
   /** The number of the ruleset's generation; every transaction by anyone makes another. */

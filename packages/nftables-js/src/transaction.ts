@@ -111,6 +111,26 @@ export function encodeBatch(
   return encoder.end();
 }
 
+/** How long encoding keeps the event loop at a time. */
+const SLICE_MS = 10;
+
+/** Like {@link encodeBatch}, with pauses between operations: so many take longer than anybody should wait for the event loop. */
+export async function encodeBatchInSlices(
+  operations: Iterable<Operation>,
+  nextSequence: () => number,
+  options: TransactionOptions = {},
+): Promise<Batch | undefined> {
+  const encoder = new BatchEncoder(nextSequence, options);
+  let sliceEnds = performance.now() + SLICE_MS;
+  for (const operation of operations) {
+    encoder.add(operation);
+    if (performance.now() < sliceEnds) continue;
+    await new Promise(setImmediate);
+    sliceEnds = performance.now() + SLICE_MS;
+  }
+  return encoder.end();
+}
+
 class BatchEncoder {
   readonly #writer = new MessageWriter(1 << 14);
   readonly #nextSequence: () => number;

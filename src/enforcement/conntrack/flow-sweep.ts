@@ -17,6 +17,7 @@ import { type Address, addressBytes, addressFromBytes, familyOf } from '../../po
 import { evaluate } from '../../policy/evaluate.ts';
 import type { Protocol } from '../../policy/objects.ts';
 import type { World } from '../../policy/world.ts';
+import { TimeSlices } from '../time-slices.ts';
 
 /** The label of a flow that is cut. High, because people who use labels begin at 0. */
 export const CUT_LABEL = 100;
@@ -51,6 +52,23 @@ export interface SweepResult {
   readonly failures: readonly KernelError[];
 }
 
+/** What a sweep has found so far. */
+class Tally implements SweepResult {
+  judged = 0;
+  cut = 0;
+  restored = 0;
+  /** Flows that were cut before, rightly. */
+  stayCut = 0;
+  readonly failures: KernelError[] = [];
+  changes: FlowChange[] = [];
+
+  takeChanges(): readonly FlowChange[] {
+    const { changes } = this;
+    this.changes = [];
+    return changes;
+  }
+}
+
 export class FlowSweep {
   readonly #options: SweepOptions;
   /** False only after a sweep of all flows found none that is cut, and as long as none has been cut since. */
@@ -65,36 +83,53 @@ export class FlowSweep {
     return this.#mayHaveCut;
   }
 
-  /** @param addresses judges the flows that have one of these at either end; undefined: all */
-  sweep(addresses?: ReadonlySet<Address>): SweepResult {
-    const changes: FlowChange[] = [];
-    let judged = 0;
-    let cut = 0;
-    let restored = 0;
-    let stayCut = 0;
-    for (const flow of this.#flows(addresses)) {
-      const allowed = this.#judge(flow, addresses);
-      if (allowed === undefined) continue;
-      judged++;
-      const { labelled, marked } = this.#isCut(flow);
-      if (!allowed && (labelled || marked)) stayCut++;
-      if (!allowed && !labelled && !marked) {
-        cut++;
-        changes.push({ change: 'labels', flow, labels: { value: CUT, mask: CUT } });
-      } else if (allowed && (labelled || marked)) {
-        restored++;
-        if (labelled) changes.push({ change: 'labels', flow, labels: { value: NO_LABEL, mask: CUT } });
-        if (marked) changes.push({ change: 'mark', flow, mark: { value: 0, mask: this.#options.cutMark } });
-      }
-    }
-    if (cut + stayCut > 0) this.#mayHaveCut = true;
-    else if (addresses === undefined) this.#mayHaveCut = false;
-    return { judged, cut, restored, failures: this.#apply(changes) };
+  /** Judges the flows that have one of these addresses at either end, at once. */
+  sweep(addresses: ReadonlySet<Address>): SweepResult {
+    const tally = new Tally();
+    for (const flow of this.#flows(addresses)) this.#take(flow, addresses, tally);
+    tally.failures.push(...this.#apply(tally.takeChanges()));
+    if (tally.cut + tally.stayCut > 0) this.#mayHaveCut = true;
+    return tally;
   }
 
-  *#flows(addresses: ReadonlySet<Address> | undefined): Generator<Flow> {
+  /**
+   * Judges all flows, a slice of time after the other: there may be hundreds of thousands, and whoever waits for the event loop
+   * meanwhile need not wait for them. Until it resolves no other sweep may begin; what policy changes meanwhile has to be judged after.
+   */
+  async sweepAll(signal?: AbortSignal): Promise<SweepResult> {
+    const tally = new Tally();
+    const slices = new TimeSlices();
+    for (const flow of this.#options.conntrack.flows()) {
+      this.#take(flow, undefined, tally);
+      if (!slices.isOver) continue;
+      tally.failures.push(...this.#apply(tally.takeChanges()));
+      await slices.pause();
+      if (signal?.aborted === true) break;
+    }
+    tally.failures.push(...this.#apply(tally.takeChanges()));
+    this.#mayHaveCut = tally.cut + tally.stayCut > 0 || signal?.aborted === true;
+    return tally;
+  }
+
+  #take(flow: Flow, addresses: ReadonlySet<Address> | undefined, tally: Tally): void {
+    const allowed = this.#judge(flow, addresses);
+    if (allowed === undefined) return;
+    tally.judged++;
+    const { labelled, marked } = this.#isCut(flow);
+    if (!allowed && (labelled || marked)) tally.stayCut++;
+    if (!allowed && !labelled && !marked) {
+      tally.cut++;
+      tally.changes.push({ change: 'labels', flow, labels: { value: CUT, mask: CUT } });
+    } else if (allowed && (labelled || marked)) {
+      tally.restored++;
+      if (labelled) tally.changes.push({ change: 'labels', flow, labels: { value: NO_LABEL, mask: CUT } });
+      if (marked) tally.changes.push({ change: 'mark', flow, mark: { value: 0, mask: this.#options.cutMark } });
+    }
+  }
+
+  *#flows(addresses: ReadonlySet<Address>): Generator<Flow> {
     const { conntrack } = this.#options;
-    if (addresses === undefined || addresses.size > FILTERED_ADDRESSES) {
+    if (addresses.size > FILTERED_ADDRESSES) {
       yield* conntrack.flows();
       return;
     }

@@ -105,7 +105,7 @@ export class NftablesEnforcement implements Enforcement {
 
   async synchronize(ruleset: Ruleset): Promise<CommitReport> {
     const started = performance.now();
-    const operations = differences(this.#desired(ruleset), this.#connection);
+    const operations = await differences(this.#desired(ruleset), this.#connection);
     // May be of any size: what is made anew is not counted before it is sent.
     if (operations.length > 0) await this.#commitLarge(operations);
     return { operations: countOf(operations), durationMs: performance.now() - started };

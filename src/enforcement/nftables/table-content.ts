@@ -15,6 +15,7 @@ import {
   sameDefinition,
   type Table,
 } from 'nftables-js';
+import { TimeSlices } from '../time-slices.ts';
 import { elementKey } from './render.ts';
 
 export interface DesiredTableChain {
@@ -42,8 +43,12 @@ export interface KernelRule {
   readonly handle: bigint;
 }
 
-/** Brings the kernel from what `connection` reads to `desired`; empty where nothing differs. */
-export function differences(desired: DesiredTable, connection: NftConnection): Operation[] {
+/**
+ * Brings the kernel from what `connection` reads to `desired`; empty where nothing differs. Pauses between sets: a large cluster's take
+ * a while to read. Neither may change until it resolves.
+ */
+export async function differences(desired: DesiredTable, connection: NftConnection): Promise<Operation[]> {
+  const slices = new TimeSlices();
   const { family, name } = desired.table;
   const known = connection.table({ family, name });
   if (known === undefined) return createTable(desired);
@@ -74,6 +79,7 @@ export function differences(desired: DesiredTable, connection: NftConnection): O
   }
   const verdictMaps: Operation[] = [];
   for (const set of wantedSets) {
+    await slices.pause();
     const { definition } = set;
     if (!sets.has(definition.name)) operations.push({ op: 'add', set: definition });
     const changes = elementDifferences(set, sets.has(definition.name) ? connection : undefined);

@@ -108,7 +108,7 @@ function setUp(...events: SourceEvent[]): { conntrack: FakeConntrack; cluster: C
 }
 
 describe('flow sweep', () => {
-  it('labels what is forbidden, marks what has no room for a label, and leaves the rest', () => {
+  it('labels what is forbidden, marks what has no room for a label, and leaves the rest', async () => {
     const { conntrack, sweep } = setUp(upsertOf(pod('server', SERVER)), denyAll);
     const forbidden = conntrack.open(CLIENT, SERVER);
     const old = conntrack.open(CLIENT, SERVER, { mark: 0x42 });
@@ -117,7 +117,7 @@ describe('flow sweep', () => {
     conntrack.withoutLabels.add(oldFlow);
     const outward = conntrack.open(SERVER, CLIENT);
     const elsewhere = conntrack.open(CLIENT, '10.244.3.3');
-    assert.equal(sweep.sweep().cut, 2);
+    assert.equal((await sweep.sweepAll()).cut, 2);
     assert.deepEqual(
       [forbidden, old, outward, elsewhere].map((index) => conntrack.isCut(index)),
       [true, true, false, false],
@@ -126,29 +126,29 @@ describe('flow sweep', () => {
     assert.equal(conntrack.entries[old]?.mark, 0x42 | MARK);
   });
 
-  it('lets go on what is allowed again', () => {
+  it('lets go on what is allowed again', async () => {
     const { conntrack, cluster, sweep } = setUp(upsertOf(pod('server', SERVER)), denyAll);
     const flow = conntrack.open(CLIENT, SERVER);
-    sweep.sweep();
+    await sweep.sweepAll();
     cluster.apply([{ type: 'delete', kind: 'NetworkPolicy', key: 'shop/deny' }]);
     assert.equal(sweep.sweep(new Set([address(SERVER)])).restored, 1);
     assert.equal(conntrack.isCut(flow), false);
   });
 
-  it('leaves no label behind for the next pod of an address', () => {
+  it('leaves no label behind for the next pod of an address', async () => {
     const { conntrack, cluster, sweep } = setUp(upsertOf(pod('server', SERVER)), denyAll);
     const flow = conntrack.open(CLIENT, SERVER);
-    sweep.sweep();
+    await sweep.sweepAll();
     assert.equal(conntrack.isCut(flow), true);
     cluster.apply([{ type: 'delete', kind: 'Pod', key: 'shop/server' }]);
     sweep.sweep(new Set([address(SERVER)]));
     assert.equal(conntrack.isCut(flow), false);
   });
 
-  it('knows that a flow may be cut whenever one is', () => {
+  it('knows that a flow may be cut whenever one is', async () => {
     const { conntrack, cluster, sweep } = setUp(upsertOf(pod('server', SERVER)), denyAll);
     assert.equal(sweep.mayHaveCut, true, 'nobody has looked yet');
-    sweep.sweep();
+    await sweep.sweepAll();
     assert.equal(sweep.mayHaveCut, false);
     conntrack.open(CLIENT, SERVER, { labels: labelBits(CUT_LABEL) });
     sweep.sweep(new Set([address(SERVER)]));
@@ -171,10 +171,24 @@ describe('flow sweep', () => {
     assert.equal(result.judged, 3);
   });
 
-  it('says which changes the kernel refused', () => {
+  it('says which changes the kernel refused', async () => {
     const { conntrack, sweep } = setUp(upsertOf(pod('server', SERVER)), denyAll);
     conntrack.open(CLIENT, SERVER);
     conntrack.refusing = true;
-    assert.equal(sweep.sweep().failures.length, 1);
+    assert.equal((await sweep.sweepAll()).failures.length, 1);
+  });
+
+  it('of all flows lets the event loop have its turn, however many there are', async () => {
+    const { conntrack, sweep } = setUp(upsertOf(pod('server', SERVER)), denyAll);
+    const count = 50_000;
+    for (let index = 0; index < count; index++) conntrack.open(CLIENT, SERVER);
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    // Only told: each would be looked for in the list of the fake.
+    conntrack.apply = (changes) => changes.map(() => 'done');
+    const { judged, cut } = await sweep.sweepAll();
+    clearInterval(timer);
+    assert.deepEqual({ judged, cut }, { judged: count, cut: count });
+    assert.ok(turns >= 2, `${turns} turns`);
   });
 });

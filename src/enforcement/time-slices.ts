@@ -1,0 +1,18 @@
+/** Lets the event loop have its turn in a long computation: nobody should wait for it longer than a slice. */
+
+const SLICE_MS = 10;
+
+export class TimeSlices {
+  #endsAt = performance.now() + SLICE_MS;
+
+  get isOver(): boolean {
+    return performance.now() >= this.#endsAt;
+  }
+
+  /** Pauses where the slice is over; otherwise goes on at once. */
+  async pause(): Promise<void> {
+    if (!this.isOver) return;
+    await new Promise(setImmediate);
+    this.#endsAt = performance.now() + SLICE_MS;
+  }
+}
