@@ -47,8 +47,9 @@ const CLAIM_AGAIN_MS = 100;
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { node, log, source, metrics } = options;
   const status = new AgentStatus(node, options.statusFile, (error) => log.error(errorFields(error), 'the status file cannot be written'));
-  const servers = serve(options, status);
   const claim = await claimNode(log, status);
+  // Not before: until then the ports are the other agent's.
+  const servers = serve(options, status);
   const poller = new Poller();
   const conntrack = Conntrack.open();
   const cluster = new Cluster(node);
@@ -190,7 +191,7 @@ function inForce(cluster: Cluster, ruleset: NodeRuleset, status: AgentStatus): I
   };
 }
 
-/** The pages for probes and Prometheus; they are there while another agent is waited for. */
+/** The pages for probes and Prometheus. */
 function serve({ log, healthAddress, metrics, metricsAddress, metricsAccess }: AgentOptions, status: AgentStatus): readonly HttpServer[] {
   const listen = (address: ListenAddress, pages: ConstructorParameters<typeof HttpServer>[0]['pages']): HttpServer =>
     new HttpServer({

@@ -9,7 +9,7 @@ const ROOT = resolve(import.meta.dirname, '../..');
  * whatever is not named here is a program's outside (commands, cli, agent, lab) and may import everything.
  */
 const STAGES: readonly (readonly string[])[] = [
-  ['errors.ts'],
+  ['errors.ts', 'time-slices.ts'],
   ['policy'],
   ['rtnetlink'],
   ['kubernetes'],

@@ -29,7 +29,7 @@ import { messageType, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFT_MSG, writeBa
 import { writeRule, writeRuleReference } from './nftables/rule.ts';
 import { writeSet, writeSetName } from './nftables/set.ts';
 import { writeTable, writeTableName } from './nftables/table.ts';
-import type { Family, Operation } from './types.ts';
+import type { Element, Family, Operation } from './types.ts';
 
 const NFNL_BATCH_GENID = 1;
 
@@ -123,12 +123,34 @@ export async function encodeBatchInSlices(
   const encoder = new BatchEncoder(nextSequence, options);
   let sliceEnds = performance.now() + SLICE_MS;
   for (const operation of operations) {
-    encoder.add(operation);
-    if (performance.now() < sliceEnds) continue;
-    await new Promise(setImmediate);
-    sliceEnds = performance.now() + SLICE_MS;
+    encoder.begin(operation);
+    for (const part of parts(operation)) {
+      encoder.write(part);
+      if (performance.now() < sliceEnds) continue;
+      await new Promise(setImmediate);
+      sliceEnds = performance.now() + SLICE_MS;
+    }
   }
   return encoder.end();
+}
+
+/** Elements of a part: about as many as a message holds. */
+const PART_ELEMENTS = 4_096;
+
+/** The operation, or where it has many elements the same of some of them at a time. They may be one and the same object, filled anew. */
+function* parts(operation: Operation): Generator<Operation, void> {
+  if (!('elements' in operation) || operation.op === 'flush') {
+    yield operation;
+    return;
+  }
+  const { elements, ...reference } = operation.elements;
+  const iterator = elements[Symbol.iterator]();
+  for (let next = iterator.next(); next.done !== true; ) {
+    const some = function* (): Generator<Element, void> {
+      for (let count = 0; count < PART_ELEMENTS && next.done !== true; count++, next = iterator.next()) yield next.value;
+    };
+    yield { ...operation, elements: { ...reference, elements: some() } };
+  }
 }
 
 class BatchEncoder {
@@ -150,7 +172,16 @@ class BatchEncoder {
   }
 
   add(operation: Operation): void {
+    this.begin(operation);
+    this.write(operation);
+  }
+
+  /** What is written from now on is told of as this operation. */
+  begin(operation: Operation): void {
     this.#operations.push(operation);
+  }
+
+  write(operation: Operation): void {
     try {
       this.#write(operation);
     } catch (error) {

@@ -17,7 +17,7 @@ import { type Address, addressBytes, addressFromBytes, familyOf } from '../../po
 import { evaluate } from '../../policy/evaluate.ts';
 import type { Protocol } from '../../policy/objects.ts';
 import type { World } from '../../policy/world.ts';
-import { TimeSlices } from '../time-slices.ts';
+import { TimeSlices } from '../../time-slices.ts';
 
 /** The label of a flow that is cut. High, because people who use labels begin at 0. */
 export const CUT_LABEL = 100;

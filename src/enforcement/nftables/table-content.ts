@@ -15,7 +15,7 @@ import {
   sameDefinition,
   type Table,
 } from 'nftables-js';
-import { TimeSlices } from '../time-slices.ts';
+import { TimeSlices } from '../../time-slices.ts';
 import { elementKey } from './render.ts';
 
 export interface DesiredTableChain {

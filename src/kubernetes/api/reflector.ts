@@ -10,6 +10,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isFields, type Fields } from '../../policy/problems.ts';
+import { TimeSlices } from '../../time-slices.ts';
 import { Backoff } from './backoff.ts';
 import { ApiError } from './errors.ts';
 import { LineSplitter } from './lines.ts';
@@ -196,10 +197,13 @@ export class Reflector {
     if (isList) receiver.listing();
     const stream: StreamState = { listing: isList, events: 0 };
     const lines = new LineSplitter();
+    // Chunks that have arrived already are handed over without a turn of the event loop between them.
+    const slices = new TimeSlices();
     for await (const chunk of body) {
       for (const line of lines.push(chunk)) this.#take(parse(line), stream);
       receiver.flush();
       this.#options.observer.heard();
+      await slices.pause();
     }
     if (lines.pending > 0) throw new ApiError('API_GARBLED', `the watch of ${path} ended within an event`);
     if (stream.listing) throw new ApiError('API_GARBLED', `the list of ${path} ended before it was complete`);

@@ -7,7 +7,9 @@ const KUBE_ROUTER = `table ip filter {
   chain KUBE-SERVICES { }
 }
 table inet kube-network-policies { }
-table ip kube-proxy { chain services { } }
+table ip kube-proxy {
+  chain services { }
+}
 `;
 
 describe('another policy engine on a node', function () {
