@@ -11,6 +11,7 @@ import { systemErrorCode } from './errors.ts';
 import { errorFields, type Logger } from './observability/log.ts';
 import { type ListenAddress, HttpServer, type Page, text } from './observability/http-server.ts';
 import type { AgentMetrics, InForce } from './observability/metrics.ts';
+import type { PolicyEvents } from './observability/policy-events.ts';
 import type { MetricsAccess } from './observability/metrics-access.ts';
 import { AgentStatus } from './observability/status.ts';
 import { NodeRuleset } from './ruleset/node-ruleset.ts';
@@ -29,6 +30,8 @@ export interface AgentOptions {
   readonly healthAddress?: ListenAddress | undefined;
   readonly metrics?: AgentMetrics | undefined;
   readonly metricsAddress?: ListenAddress | undefined;
+  /** Tells the authors of policies what is wrong with them; undefined: nobody but the log does. */
+  readonly policyEvents?: PolicyEvents | undefined;
   /** Undefined: whoever reaches the address may read the metrics. */
   readonly metricsAccess?: MetricsAccess | undefined;
 }
@@ -45,7 +48,7 @@ const CLAIM_AGAIN_MS = 100;
 
 /** Starts enforcing, once no other agent does on this node; resolves when the source has been read once. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const { node, log, source, metrics } = options;
+  const { node, log, source, metrics, policyEvents } = options;
   const status = new AgentStatus(node, options.statusFile, (error) => log.error(errorFields(error), 'the status file cannot be written'));
   const claim = await claimNode(log, status);
   // Not before: until then the ports are the other agent's.
@@ -125,11 +128,15 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const engines = watchForEngines(enforcement, log);
   log.info({ ownership: enforcement.ownership }, 'reading the source');
   await source.start({
-    events: (events) => reconciler.push(events),
+    events: (events) => {
+      reconciler.push(events);
+      policyEvents?.events(events);
+    },
     problems: (origin, problems) => {
       for (const { severity, message, ...problem } of problems)
         log[severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error'](problem, message);
       status.problems(origin, problems.length);
+      policyEvents?.problems(origin, problems);
     },
     // What has been emitted by now is in force when the reconciler has nothing left to do.
     revision: (revision) => void reconciler.idle().then(() => reconciler.settled && status.inForce(revision)),
@@ -139,6 +146,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       await source.stop();
       await reconciler.stop();
       clearInterval(engines);
+      policyEvents?.stop();
       bridges.close();
       enforcement.close();
       conntrack.close();

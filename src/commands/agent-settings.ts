@@ -52,6 +52,7 @@ const SCHEMA = z.strictObject({
   cutMark: number('a single bit of 32, such as 0x1000', (value) => value > 0 && value <= 0x8000_0000 && Number.isInteger(Math.log2(value))),
   statusFile: file.optional(),
   logLevel: choice(['debug', 'info', 'warn', 'error']),
+  policyEvents: flag,
   metricsAddress: listenAddress,
   metricsAuthentication: choice(['none', 'token']),
   metricsByRule: flag,
@@ -113,6 +114,11 @@ const SETTINGS: { readonly [S in Setting]: SettingEntry } = {
     description: 'bit of the ct mark that cuts flows older than the first rule',
     standard: () => DEFAULT_CUT_MARK,
     standardText: `0x${DEFAULT_CUT_MARK.toString(16)}`,
+  },
+  policyEvents: {
+    flags: '--policy-events <true|false>',
+    description: 'whether to tell the authors of policies by Kubernetes Events what is wrong with them',
+    standard: () => true,
   },
   metricsAddress: {
     flags: '--metrics-address <address>',

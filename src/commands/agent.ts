@@ -57,6 +57,7 @@ async function run(flags: AgentFlags): Promise<void> {
     statusFile: settings.statusFile,
     healthAddress: settings.healthAddress,
     metrics,
+    policyEvents: settings.policyEvents && client !== undefined ? await openEvents(client, settings, log) : undefined,
     metricsAddress: settings.metricsAddress,
     metricsAccess: settings.metricsAuthentication === 'token' && client !== undefined ? await openAccess(client) : undefined,
   }).catch((error: unknown) => {
@@ -84,6 +85,11 @@ async function openMetrics({ metricsAddress, metricsByRule }: AgentSettings): Pr
   if (metricsAddress === undefined) return undefined;
   const { AgentMetrics } = await import('../observability/metrics.ts');
   return new AgentMetrics({ version: packageJson.version, byRule: metricsByRule });
+}
+
+async function openEvents(client: ApiClient, { node }: AgentSettings, log: Logger) {
+  const { PolicyEvents } = await import('../observability/policy-events.ts');
+  return new PolicyEvents({ client, node, onError: (error) => log.warn(errorFields(error), 'an Event about a policy could not be sent') });
 }
 
 async function openAccess(client: ApiClient) {

@@ -112,7 +112,7 @@ export function encodeBatch(
 }
 
 /** How long encoding keeps the event loop at a time. */
-const SLICE_MS = 10;
+const SLICE_MS = 4;
 
 /** Like {@link encodeBatch}, with pauses between operations: so many take longer than anybody should wait for the event loop. */
 export async function encodeBatchInSlices(

@@ -1,0 +1,167 @@
+/**
+ * Kubernetes Events about what is wrong with a NetworkPolicy, where its author looks: `kubectl events --for networkpolicy/NAME`.
+ *
+ * Every agent reads every policy, and one of them speaks: each policy has a node of its own, chosen by hash among the nodes that there
+ * are, so nobody has to be elected. The same fault has the same name: said twice, by whomever, it is one Event. They are sent ten at
+ * once at most, and one a second after that.
+ */
+import { createHash } from 'node:crypto';
+import type { ApiClient } from '../kubernetes/api/client.ts';
+import { ApiError } from '../kubernetes/api/errors.ts';
+import type { SourceEvent, SourceProblem } from '../sources/source.ts';
+
+export interface PolicyEventsOptions {
+  readonly client: Pick<ApiClient, 'call'>;
+  readonly node: string;
+  /** An Event could not be sent; it is not tried again. */
+  readonly onError: (error: unknown) => void;
+  /** For tests. */
+  readonly pauseMs?: number;
+}
+
+interface Fault {
+  readonly namespace: string;
+  readonly name: string;
+  readonly problem: SourceProblem;
+}
+
+const BURST = 10;
+const PAUSE_MS = 1_000;
+/** What waits beyond this is dropped: a cluster of broken policies needs no thousand Events. */
+const WAITING_MAX = 1_000;
+/** The API takes up to so many bytes of a message. */
+const MESSAGE_MAX = 1_000;
+
+export class PolicyEvents {
+  readonly #options: PolicyEventsOptions;
+  readonly #nodes = new Set<string>();
+  /** Faults that were found before everything had been read: only then it is known who speaks. */
+  readonly #early = new Map<string, readonly SourceProblem[]>();
+  readonly #said = new Set<string>();
+  readonly #waiting: Fault[] = [];
+  readonly #stopping = new AbortController();
+  #synced = false;
+  /** How many may be sent at once, and when that was so. */
+  #credit = BURST;
+  #creditAt = performance.now();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: PolicyEventsOptions) {
+    this.#options = options;
+  }
+
+  /** What the source says of objects: which nodes there are. */
+  events(events: readonly SourceEvent[]): void {
+    for (const event of events) {
+      if (event.type === 'synced') {
+        this.#synced = true;
+        for (const [origin, problems] of this.#early) this.problems(origin, problems);
+        this.#early.clear();
+      } else if (event.kind === 'Node') {
+        if (event.type === 'upsert') this.#nodes.add(event.key);
+        else this.#nodes.delete(event.key);
+      }
+    }
+  }
+
+  /** What the source says is wrong with an object now. */
+  problems(origin: string, problems: readonly SourceProblem[]): void {
+    const [, namespace, name] = /^NetworkPolicy ([^/]+)\/(.+)$/.exec(origin) ?? [];
+    if (namespace === undefined || name === undefined) return;
+    if (!this.#synced) {
+      this.#early.set(origin, problems);
+      return;
+    }
+    if (speaker(`${namespace}/${name}`, this.#nodes) !== this.#options.node) return;
+    for (const problem of problems) {
+      if (problem.severity === 'notice' || this.#waiting.length >= WAITING_MAX) continue;
+      this.#waiting.push({ namespace, name, problem });
+    }
+    this.#send();
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+    clearTimeout(this.#timer);
+  }
+
+  #send(): void {
+    if (this.#timer !== undefined || this.#stopping.signal.aborted) return;
+    const { pauseMs = PAUSE_MS } = this.#options;
+    for (let fault = this.#waiting[0]; fault !== undefined; fault = this.#waiting[0]) {
+      const now = performance.now();
+      this.#credit = Math.min(BURST, this.#credit + (now - this.#creditAt) / pauseMs);
+      this.#creditAt = now;
+      if (this.#credit < 1) {
+        this.#timer = setTimeout(
+          () => {
+            this.#timer = undefined;
+            this.#send();
+          },
+          (1 - this.#credit) * pauseMs,
+        ).unref();
+        return;
+      }
+      this.#waiting.shift();
+      this.#tell(fault);
+    }
+  }
+
+  #tell(fault: Fault): void {
+    const event = eventOf(fault, this.#options.node);
+    if (this.#said.has(event.metadata.name)) return;
+    if (this.#said.size > 10 * WAITING_MAX) this.#said.clear();
+    this.#said.add(event.metadata.name);
+    this.#credit--;
+    void this.#options.client
+      .call({ method: 'POST', path: `/api/v1/namespaces/${fault.namespace}/events`, body: event, signal: this.#stopping.signal })
+      .catch((error: unknown) => {
+        // It has been said before, by an agent before this one.
+        if (error instanceof ApiError && error.status === 409) return;
+        if (!this.#stopping.signal.aborted) this.#options.onError(error);
+      });
+  }
+}
+
+/** The node that speaks for a policy: the one whose hash with it is the greatest, so that few change when a node comes or goes. */
+export function speaker(policy: string, nodes: Iterable<string>): string | undefined {
+  let best: { readonly node: string; readonly hash: string } | undefined;
+  for (const node of nodes) {
+    const hash = createHash('sha1').update(`${policy} ${node}`).digest('hex');
+    if (best === undefined || hash > best.hash) best = { node, hash };
+  }
+  return best?.node;
+}
+
+function eventOf({ namespace, name, problem }: Fault, node: string) {
+  const { path, code, message, severity } = problem;
+  const hash = createHash('sha1')
+    .update(JSON.stringify([code, path, message]))
+    .digest('hex')
+    .slice(0, 16);
+  const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+  return {
+    apiVersion: 'v1',
+    kind: 'Event',
+    metadata: { namespace, name: `${name.slice(0, 230)}.${hash}` },
+    involvedObject: { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', namespace, name },
+    type: severity === 'error' ? 'Warning' : 'Normal',
+    reason: reasonOf(code),
+    message: `${path}: ${message}`.slice(0, MESSAGE_MAX),
+    source: { component: 'sluice', host: node },
+    reportingComponent: 'sluice',
+    reportingInstance: node,
+    firstTimestamp: now,
+    lastTimestamp: now,
+    count: 1,
+  };
+}
+
+/** `CIDR_INVALID` as Events write it: `CidrInvalid`. */
+function reasonOf(code: string): string {
+  return code
+    .toLowerCase()
+    .split('_')
+    .map((word) => word.slice(0, 1).toUpperCase() + word.slice(1))
+    .join('');
+}
