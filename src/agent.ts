@@ -32,6 +32,8 @@ export interface AgentOptions {
   readonly metricsAddress?: ListenAddress | undefined;
   /** Tells the authors of policies what is wrong with them; undefined: nobody but the log does. */
   readonly policyEvents?: PolicyEvents | undefined;
+  /** Called once, when everything is in force for the first time. */
+  readonly onReady?: (() => void) | undefined;
   /** Undefined: whoever reaches the address may read the metrics. */
   readonly metricsAccess?: MetricsAccess | undefined;
 }
@@ -72,6 +74,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         warnIfUnknown();
         status.committed(report, cluster.knowsNode);
         metrics?.committed(report);
+        announce();
       },
       failed: (error, retryMs) => {
         log.error({ ...errorFields(error), retryMs }, 'rules could not be brought into force; what the kernel had stays');
@@ -87,10 +90,17 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         const { judged, cut, restored } = result;
         if (cut + restored > 0) log.info({ judged, cut, restored }, 'live flows judged');
         status.swept(cut, restored);
+        announce();
         metrics?.swept(result);
       },
     },
   });
+  let announced = false;
+  const announce = (): void => {
+    if (announced || status.unready.length > 0) return;
+    announced = true;
+    options.onReady?.();
+  };
   let warned = false;
   const warnIfUnknown = (): void => {
     if (cluster.knowsNode) warned = false;

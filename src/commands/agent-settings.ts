@@ -53,6 +53,7 @@ const SCHEMA = z.strictObject({
   statusFile: file.optional(),
   logLevel: choice(['debug', 'info', 'warn', 'error']),
   policyEvents: flag,
+  startupTaint: name.optional(),
   metricsAddress: listenAddress,
   metricsAuthentication: choice(['none', 'token']),
   metricsByRule: flag,
@@ -119,6 +120,10 @@ const SETTINGS: { readonly [S in Setting]: SettingEntry } = {
     flags: '--policy-events <true|false>',
     description: 'whether to tell the authors of policies by Kubernetes Events what is wrong with them',
     standard: () => true,
+  },
+  startupTaint: {
+    flags: '--startup-taint <key>',
+    description: 'a taint of the node that is taken away when everything is in force for the first time; needs to get and patch nodes',
   },
   metricsAddress: {
     flags: '--metrics-address <address>',

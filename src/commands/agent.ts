@@ -47,6 +47,7 @@ async function run(flags: AgentFlags): Promise<void> {
   const client = await openClient(settings);
   const metrics = await openMetrics(settings);
   const source = await openSource(settings, client, log, metrics);
+  const ending = new AbortController();
   const agent = await startAgent({
     source,
     node: settings.node,
@@ -58,6 +59,7 @@ async function run(flags: AgentFlags): Promise<void> {
     healthAddress: settings.healthAddress,
     metrics,
     policyEvents: settings.policyEvents && client !== undefined ? await openEvents(client, settings, log) : undefined,
+    onReady: client === undefined ? undefined : () => void removeTaint(client, settings, log, ending.signal),
     metricsAddress: settings.metricsAddress,
     metricsAccess: settings.metricsAuthentication === 'token' && client !== undefined ? await openAccess(client) : undefined,
   }).catch((error: unknown) => {
@@ -67,6 +69,7 @@ async function run(flags: AgentFlags): Promise<void> {
   flushCompileCache();
   const stop = (signal: NodeJS.Signals): void => {
     log.info({ signal }, 'stopping');
+    ending.abort();
     agent.stop().then(
       () => process.exit(0),
       (error: unknown) => {
@@ -90,6 +93,14 @@ async function openMetrics({ metricsAddress, metricsByRule }: AgentSettings): Pr
 async function openEvents(client: ApiClient, { node }: AgentSettings, log: Logger) {
   const { PolicyEvents } = await import('../observability/policy-events.ts');
   return new PolicyEvents({ client, node, onError: (error) => log.warn(errorFields(error), 'an Event about a policy could not be sent') });
+}
+
+async function removeTaint(client: ApiClient, { startupTaint: key, node }: AgentSettings, log: Logger, signal: AbortSignal): Promise<void> {
+  if (key === undefined) return;
+  const { removeStartupTaint } = await import('../kubernetes/api/startup-taint.ts');
+  const onError = (error: unknown): void =>
+    log.warn({ ...errorFields(error), taint: key }, 'the startup taint cannot be removed; it is tried again');
+  if (await removeStartupTaint({ client, node, key, signal, onError })) log.info({ taint: key }, 'the startup taint is removed');
 }
 
 async function openAccess(client: ApiClient) {

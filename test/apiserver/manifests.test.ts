@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { parseAllDocuments } from 'yaml';
@@ -84,20 +84,52 @@ describeWithApi('the manifests', function () {
     assert.deepEqual(container.env, [{ name: 'NODE_NAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } }]);
   });
 
-  it('let metrics be read with a token where that component is added', async () => {
+  it('let metrics be read with a token, and take a taint away, where these components are added', async () => {
     const directory = join(state, 'overlay');
     mkdirSync(directory);
     const manifests = relative(directory, MANIFESTS);
-    const kustomization = { resources: [`${manifests}/base`], components: [`${manifests}/components/metrics-token`] };
+    const kustomization = {
+      resources: [`${manifests}/base`],
+      components: ['metrics-token', 'startup-taint'].map((name) => `${manifests}/components/${name}`),
+    };
     writeFileSync(join(directory, 'kustomization.yaml'), JSON.stringify(kustomization));
     const objects = await built(directory);
-    assert.deepEqual(containerOf(objects).container.args, ['agent', '--metrics-address=:9477', '--metrics-authentication=token']);
+    assert.deepEqual(containerOf(objects).container.args, [
+      'agent',
+      '--metrics-address=:9477',
+      '--metrics-authentication=token',
+      '--startup-taint=sluice/agent-not-ready',
+    ]);
     const roles = objects.filter(({ kind }) => kind === 'ClusterRole').map(({ metadata }) => (metadata as Fields)['name']);
-    assert.ok(roles.includes('sluice-metrics-access'), roles.join());
+    assert.ok(roles.includes('sluice-metrics-access') && roles.includes('sluice-startup-taint'), roles.join());
   });
 
   it('have alerts that Prometheus can read', async () => {
     const { stdout } = await run(undefined, ['promtool', 'check', 'rules', join(MANIFESTS, 'monitoring/alerts.yaml')]);
     assert.match(stdout, /SUCCESS: \d+ rules found/);
+  });
+
+  it('have a dashboard and alerts that ask for no metric that the agent does not have, in queries that Prometheus can read', async () => {
+    const { AgentMetrics } = await import('../../src/observability/metrics.ts');
+    const { body } = await new AgentMetrics({ version: '0', byRule: true }).page();
+    const known = new Set(
+      [...body.matchAll(/^# TYPE (\S+) (\S+)$/gm)].flatMap(([, name = '', type]) => (type === 'histogram' ? [`${name}_bucket`] : [name])),
+    );
+    const dashboard = JSON.parse(readFileSync(join(MANIFESTS, 'monitoring/dashboard.json'), 'utf8')) as {
+      panels: { title: string; targets: { expr: string }[] }[];
+    };
+    const queries = dashboard.panels.flatMap(({ targets }) => targets.map(({ expr }) => expr));
+    assert.ok(queries.length > 12);
+    const alerts = readFileSync(join(MANIFESTS, 'monitoring/alerts.yaml'), 'utf8');
+    for (const [name] of [...queries, alerts].join('\n').matchAll(/\b(sluice|process)_[a-z_]+/g)) assert.ok(known.has(name), name);
+    // As rules, with Grafana's own words put in.
+    const rules = queries.map((expr, index) => ({
+      record: `q:${index}`,
+      expr: expr.replaceAll('$__rate_interval', '5m').replaceAll('$instance', '.*'),
+    }));
+    const file = join(state, 'queries.yaml');
+    writeFileSync(file, JSON.stringify({ groups: [{ name: 'dashboard', rules }] }));
+    const { stdout } = await run(undefined, ['promtool', 'check', 'rules', file]);
+    assert.match(stdout, new RegExp(`SUCCESS: ${queries.length} rules found`));
   });
 });

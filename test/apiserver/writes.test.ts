@@ -13,7 +13,7 @@ import { describeWithApi } from './support/describe-with-api.ts';
 /** The API would refuse it; an older version may have stored it. */
 const BROKEN = policyObject('shop', 'office', { ingress: [{ from: [{ ipBlock: { cidr: '203.0.113.0/240' } }, {}] }] });
 
-describeWithApi('Events about policies', function () {
+describeWithApi('what the agent writes to the API', function () {
   this.timeout(60_000);
   let state: string;
   let api: ApiServer;
@@ -51,7 +51,7 @@ describeWithApi('Events about policies', function () {
     return (object as { items: Event[] }).items;
   }
 
-  it('say each fault once, whoever reads the policy, and also when all agents start again', async () => {
+  it('Events say each fault of a policy once, whoever reads the policy, and also when all agents start again', async () => {
     await cluster.apply(BROKEN);
     await eventually(async () => (await events()).length === 2, 'both faults are told');
     const [first, second] = (await events()).toSorted((a, b) => (a.message < b.message ? -1 : 1));
@@ -75,7 +75,34 @@ describeWithApi('Events about policies', function () {
     for (const node of ['n1', 'n2', 'n3']) assert.deepEqual(cluster.agent(node).logged('an Event about a policy could not be sent'), []);
   });
 
-  it('are found by kubectl', async () => {
+  it('the startup taint is taken away when everything is in force, and no other', async () => {
+    const nodes = '/api/v1/nodes/n3';
+    await cluster.agent('n3').end();
+    const taint = (key: string): object => ({ key, effect: 'NoSchedule' });
+    const taints = [taint('sluice/agent-not-ready'), taint('somebody/else')];
+    await api.admin.call({ method: 'PATCH', path: nodes, contentType: 'application/merge-patch+json', body: { spec: { taints } } });
+    const role = { kind: 'ClusterRole', rules: [{ apiGroups: [''], resources: ['nodes'], verbs: ['get', 'patch'] }] };
+    const binding = {
+      kind: 'ClusterRoleBinding',
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'taint' },
+      subjects: [{ kind: 'ServiceAccount', name: 'sluice', namespace: 'sluice' }],
+    };
+    for (const [resource, object] of [
+      ['clusterroles', role],
+      ['clusterrolebindings', binding],
+    ] as const) {
+      const body = { apiVersion: 'rbac.authorization.k8s.io/v1', metadata: { name: 'taint' }, ...object };
+      await api.admin.call({ method: 'POST', path: `/apis/rbac.authorization.k8s.io/v1/${resource}`, body });
+    }
+    const agent = cluster.start('n3', { args: ['--startup-taint', 'sluice/agent-not-ready'] });
+    await eventually(() => agent.logged('the startup taint is removed').length === 1, 'it is removed');
+    assert.equal(agent.status?.ready, true);
+    const { object } = await api.admin.call({ method: 'GET', path: nodes });
+    const left = (object as { spec: { taints: { key: string }[] } }).spec.taints.map(({ key }) => key);
+    assert.ok(left.includes('somebody/else') && !left.includes('sluice/agent-not-ready'), left.join());
+  });
+
+  it('Events are found by kubectl', async () => {
     const { stdout } = await run(undefined, [
       api.kubectl,
       '--kubeconfig',
