@@ -136,6 +136,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   });
 
   const engines = watchForEngines(enforcement, log);
+  policyEvents?.review(() => cluster.policiesWithPods());
   log.info({ ownership: enforcement.ownership }, 'reading the source');
   await source.start({
     events: (events) => {

@@ -333,6 +333,13 @@ export class Cluster implements World {
     return this.#namespaces.get(key.slice(0, slash))?.pods.get(key.slice(slash + 1));
   }
 
+  /** All policies, each with the pods of its namespace. */
+  *policiesWithPods(): Generator<{ readonly policy: Policy; readonly pods: Iterable<Pod> }> {
+    for (const { policies, pods } of this.#namespaces.values()) {
+      for (const policy of policies.values()) yield { policy, pods: pods.values().map(({ pod }) => pod) };
+    }
+  }
+
   /** The local pods of a namespace that are in sets. */
   *localMembers(namespace: string): Generator<PodRecord> {
     for (const record of this.#namespaces.get(namespace)?.localPods ?? []) if (record.member !== undefined) yield record;

@@ -26,6 +26,8 @@ export function* playInstructions(stage: Stage): Generator<string> {
   if (pod !== undefined) yield `  a shell in a pod    ${enter} ip netns exec ${pod.netns} sh`;
   if (node !== undefined && stage.agents !== undefined)
     yield `  log of an agent     tail -f /proc/${pid}/root${stage.agents.logFile(node.name)}`;
+  if (stage.api !== undefined)
+    yield `  kubectl             ${enter} ${stage.api.kubectl} --kubeconfig ${stage.api.kubeconfig('admin')} get networkpolicies -A`;
   yield '';
   yield `Namespaces of the lab: ${lab.nodes.map((each) => each.netns).join(', ')}, ${lab.outsideNetns}, and NAMESPACE.NAME for each pod.`;
 }

@@ -8,6 +8,8 @@
 import { createHash } from 'node:crypto';
 import type { ApiClient } from '../kubernetes/api/client.ts';
 import { ApiError } from '../kubernetes/api/errors.ts';
+import type { Pod, Policy } from '../policy/objects.ts';
+import { undeclaredPorts } from '../policy/undeclared-ports.ts';
 import type { SourceEvent, SourceProblem } from '../sources/source.ts';
 
 export interface PolicyEventsOptions {
@@ -15,8 +17,9 @@ export interface PolicyEventsOptions {
   readonly node: string;
   /** An Event could not be sent; it is not tried again. */
   readonly onError: (error: unknown) => void;
-  /** For tests. */
+  /** For tests: between Events once there were ten, and between looks for named ports. */
   readonly pauseMs?: number;
+  readonly reviewMs?: number;
 }
 
 interface Fault {
@@ -27,6 +30,7 @@ interface Fault {
 
 const BURST = 10;
 const PAUSE_MS = 1_000;
+const REVIEW_MS = 60_000;
 /** What waits beyond this is dropped: a cluster of broken policies needs no thousand Events. */
 const WAITING_MAX = 1_000;
 /** The API takes up to so many bytes of a message. */
@@ -45,6 +49,7 @@ export class PolicyEvents {
   #credit = BURST;
   #creditAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
+  #review: NodeJS.Timeout | undefined;
 
   constructor(options: PolicyEventsOptions) {
     this.#options = options;
@@ -80,9 +85,35 @@ export class PolicyEvents {
     this.#send();
   }
 
+  /**
+   * Looks from time to time for named ports that nobody declares. What is found twice is told: pods come a little later than the policy
+   * about them.
+   */
+  review(policies: () => Iterable<{ readonly policy: Policy; readonly pods: Iterable<Pod> }>): void {
+    const { reviewMs = REVIEW_MS } = this.#options;
+    let before = new Set<string>();
+    this.#review = setInterval(() => {
+      const found = new Set<string>();
+      for (const { policy, pods } of policies()) {
+        const key = `${policy.namespace}/${policy.name}`;
+        const problems = undeclaredPorts(policy, pods);
+        if (problems.length === 0) continue;
+        found.add(key);
+        const origin = `NetworkPolicy ${key}`;
+        if (before.has(key))
+          this.problems(
+            origin,
+            problems.map((problem) => ({ ...problem, severity: 'warning', origin })),
+          );
+      }
+      before = found;
+    }, reviewMs).unref();
+  }
+
   stop(): void {
     this.#stopping.abort();
     clearTimeout(this.#timer);
+    clearInterval(this.#review);
   }
 
   #send(): void {
@@ -134,7 +165,7 @@ export function speaker(policy: string, nodes: Iterable<string>): string | undef
 }
 
 function eventOf({ namespace, name, problem }: Fault, node: string) {
-  const { path, code, message, severity } = problem;
+  const { path, code, message } = problem;
   const hash = createHash('sha1')
     .update(JSON.stringify([code, path, message]))
     .digest('hex')
@@ -145,7 +176,8 @@ function eventOf({ namespace, name, problem }: Fault, node: string) {
     kind: 'Event',
     metadata: { namespace, name: `${name.slice(0, 230)}.${hash}` },
     involvedObject: { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', namespace, name },
-    type: severity === 'error' ? 'Warning' : 'Normal',
+    // What is only a notice is not told.
+    type: 'Warning',
     reason: reasonOf(code),
     message: `${path}: ${message}`.slice(0, MESSAGE_MAX),
     source: { component: 'sluice', host: node },

@@ -22,8 +22,11 @@ export function sameLabels(a: Labels, b: Labels): boolean {
   return true;
 }
 
-/** FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/, of UTF-16 code units; the length keeps `a`, `bc` and `ab`, `c` apart. */
-function hashOfText(text: string, seed: number): number {
+/**
+ * FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/, of UTF-16 code units, as a signed integer; the length keeps `a`, `bc` and `ab`, `c`
+ * apart. Not for what somebody may want to collide.
+ */
+export function hashOfText(text: string, seed: number): number {
   let hash = seed ^ text.length;
   for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), FNV_PRIME);
   return hash;

@@ -17,7 +17,8 @@ import {
   type ReflectorOptions,
   versionOf,
 } from '../kubernetes/api/reflector.ts';
-import { type Problem } from '../policy/objects.ts';
+import { hashOfText } from '../policy/labels.ts';
+import type { Problem } from '../policy/objects.ts';
 import type { Source, SourceEvent, SourceListener, SourceProblem } from './source.ts';
 
 /** What is watched, and where. Namespaces come first: they are few, and everything else refers to them. */
@@ -233,14 +234,8 @@ function formatRevision(digests: readonly bigint[]): string {
     .padStart(16, '0');
 }
 
-/** FNV-1a, twice with different beginnings: 64 bits, of which a sum tells sets apart. */
+/** Two hashes with different beginnings: 64 bits, of which a sum tells sets apart. */
 function digestOf(kind: string, key: string, version: string): bigint {
   const text = `${kind} ${key} ${version}`;
-  return (BigInt(fnv(text, 0x811c9dc5)) << 32n) | BigInt(fnv(text, 0x9747b28c));
-}
-
-function fnv(text: string, basis: number): number {
-  let hash = basis;
-  for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
-  return hash >>> 0;
+  return (BigInt(hashOfText(text, 0x811c9dc5) >>> 0) << 32n) | BigInt(hashOfText(text, 0x9747b28c) >>> 0);
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import type { ApiCall } from '../../../src/kubernetes/api/client.ts';
 import { PolicyEvents, speaker } from '../../../src/observability/policy-events.ts';
+import { interpretPolicy } from '../../../src/policy/meaning.ts';
+import type { Pod } from '../../../src/policy/objects.ts';
 import type { SourceEvent, SourceProblem } from '../../../src/sources/source.ts';
 import { eventually } from '../../kernel/support/eventually.ts';
 
@@ -24,6 +26,45 @@ describe('Events about policies', () => {
     const after = policies.map((policy) => speaker(policy, [...nodes.toReversed(), 'node-20']));
     const moved = after.filter((node, index) => node !== before[index]);
     assert.ok(moved.length < 60 && moved.every((node) => node === 'node-20'), `${moved.length} of 500`);
+  });
+
+  it('tell of a named port that nobody declares, once it has been found twice', async () => {
+    const calls: ApiCall[] = [];
+    const events = new PolicyEvents({
+      client: { call: async (call) => (calls.push(call), { status: 201, object: {} }) },
+      node: 'here',
+      reviewMs: 10,
+      onError: (error) => assert.fail(String(error)),
+    });
+    events.events([NODE_HERE, { type: 'synced' }]);
+    const policy = interpretPolicy('x', 'p', { podSelector: {}, ingress: [{ ports: [{ port: 'http' }] }] });
+    const web: Pod = {
+      namespace: 'x',
+      name: 'web',
+      uid: '',
+      node: '',
+      labels: new Map(),
+      addresses: [],
+      hostNetwork: false,
+      terminal: false,
+      createdAt: 0,
+      ports: [],
+      declaredPorts: [],
+    };
+    let looks = 0;
+    events.review(() => {
+      looks++;
+      return [{ policy, pods: [web] }];
+    });
+    await eventually(() => calls.length > 0, 'it is told');
+    assert.ok(looks >= 2);
+    await eventually(() => looks >= 6, 'some more looks');
+    events.stop();
+    assert.equal(calls.length, 1);
+    const [call = assert.fail('nothing was told')] = calls;
+    const { reason, type, message } = call.body as { reason: string; type: string; message: string };
+    assert.deepEqual([reason, type], ['PortNameUndeclared', 'Warning']);
+    assert.match(message, /^spec\.ingress\[0\]\.ports\[0\]\.port: no container of a pod that the policy selects declares/);
   });
 
   it('come ten at once, and then one after the other, each once', async () => {
