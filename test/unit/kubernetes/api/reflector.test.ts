@@ -161,6 +161,9 @@ describe('a reflector', () => {
     const run = await follow(LISTED, { lines: [event('MODIFIED', 'a', 6), 'garbage\n'] });
     assert.equal(contents(run)['a'], '6');
     assert.equal(run.server.requests[2]?.['resourceVersion'], '6');
+    const truncated = await follow(LISTED, { lines: [event('MODIFIED', 'a', 6), '{"type":"MODI'] });
+    assert.equal(contents(truncated)['a'], '6');
+    assert.deepEqual(truncated.errors, ['API_GARBLED']);
   });
 
   it('takes a list that ends before it is complete for none', async () => {
@@ -172,6 +175,8 @@ describe('a reflector', () => {
     );
     assert.deepEqual(contents(run), { a: '1' });
     assert.equal(run.known.lists, 2);
+    // A failure, so that it is not asked for again without a pause.
+    assert.deepEqual(run.errors, ['API_GONE', 'API_GARBLED']);
   });
 
   it('waits as long as the server asks for', async () => {
