@@ -95,6 +95,21 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       },
     },
   });
+  /** The last one told of; only one is waited with at a time. */
+  let latest: string | undefined;
+  const inForceSoon = (revision: string): void => {
+    const isWaiting = latest !== undefined;
+    latest = revision;
+    if (isWaiting) return;
+    void reconciler.idle().then(() => {
+      const now = latest;
+      latest = undefined;
+      if (now !== undefined && reconciler.settled) status.inForce(now);
+      // More has come meanwhile: its own revision will be told of.
+      else if (now !== undefined && !stopped) inForceSoon(now);
+    });
+  };
+  let stopped = false;
   let announced = false;
   const announce = (): void => {
     if (announced || status.unready.length > 0) return;
@@ -150,10 +165,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       policyEvents?.problems(origin, problems);
     },
     // What has been emitted by now is in force when the reconciler has nothing left to do.
-    revision: (revision) => void reconciler.idle().then(() => reconciler.settled && status.inForce(revision)),
+    revision: (revision) => inForceSoon(revision),
   });
   return {
     async stop() {
+      stopped = true;
       await source.stop();
       await reconciler.stop();
       clearInterval(engines);

@@ -25,6 +25,8 @@ const LONGEST_RETRY_MS = 5_000;
 const SECOND_SWEEP_MS = 100;
 /** Of the time, for sweeps while there is one commit after the other. */
 const SWEEP_SHARE = 1 / 4;
+/** What they may take beyond that: a few commits in a row are each followed by their sweep at once. */
+const SWEEP_BURST_MS = 200;
 /** However long the last sweep was, what is forbidden now goes on no longer than this before the next one. */
 const LONGEST_PAUSE_MS = 250;
 
@@ -77,8 +79,11 @@ export class Reconciler {
   #sweepDueTimer: NodeJS.Timeout | undefined;
   /** A look at all flows, while it goes on: no other sweep begins until it ends. */
   #sweeping: Promise<void> | undefined;
-  /** When the next sweep may begin (performance.now). */
-  #sweepFreeAt = 0;
+  /** Resolved when those that wait have been swept; undefined while none do. */
+  #dueOver: PromiseWithResolvers<void> | undefined;
+  /** What sweeps may still take, ms, as of the time beside it (performance.now). Negative: they have to wait. */
+  #sweepBudgetMs = SWEEP_BURST_MS;
+  #sweepBudgetAt = performance.now();
   #sweepRetryMs = SECOND_SWEEP_MS;
 
   constructor(options: ReconcilerOptions) {
@@ -103,9 +108,11 @@ export class Reconciler {
     this.#wake();
   }
 
-  /** Waits until everything handed in so far is in force, or the reconciler has been stopped. */
+  /** Waits until everything handed in so far is in force, live flows included, or the reconciler has been stopped. */
   async idle(): Promise<void> {
     while (this.#busy) await this.#running;
+    await this.#sweeping;
+    await this.#dueOver?.promise;
   }
 
   /** Ends after the commit that is going on. The rules stay in force. */
@@ -115,6 +122,7 @@ export class Reconciler {
     clearTimeout(this.#sweepTimer);
     clearTimeout(this.#sweepDueTimer);
     await this.#sweeping;
+    this.#dueOver?.resolve();
     // A failure may have asked for another.
     clearTimeout(this.#sweepTimer);
   }
@@ -203,11 +211,12 @@ export class Reconciler {
    * second would be a backlog of a second every second. Then the addresses wait together for the next one.
    */
   #sweepSoon(addresses: SweepScope): void {
-    if (this.#sweeping === undefined && this.#sweepDue === undefined && performance.now() >= this.#sweepFreeAt) {
+    if (this.#sweeping === undefined && this.#sweepDue === undefined && this.#sweepWaitMs() <= 0) {
       this.#sweepNow(addresses);
       return;
     }
     this.#sweepDue = together(this.#sweepDue, addresses);
+    this.#dueOver ??= Promise.withResolvers();
     this.#scheduleDue();
   }
 
@@ -219,10 +228,22 @@ export class Reconciler {
         const due = this.#sweepDue;
         this.#sweepDueTimer = undefined;
         this.#sweepDue = undefined;
+        const over = this.#dueOver;
+        this.#dueOver = undefined;
         if (due !== undefined && !this.#stopping.signal.aborted) this.#sweepNow(due);
+        if (this.#sweeping === undefined) over?.resolve();
+        else void this.#sweeping.then(() => over?.resolve());
       },
-      Math.max(0, this.#sweepFreeAt - performance.now()),
+      Math.max(0, this.#sweepWaitMs()),
     );
+  }
+
+  /** How long the next sweep has to wait, ms. */
+  #sweepWaitMs(): number {
+    const now = performance.now();
+    this.#sweepBudgetMs = Math.min(SWEEP_BURST_MS, this.#sweepBudgetMs + (now - this.#sweepBudgetAt) * SWEEP_SHARE);
+    this.#sweepBudgetAt = now;
+    return this.#sweepBudgetMs > 0 ? 0 : Math.min(LONGEST_PAUSE_MS, -this.#sweepBudgetMs / SWEEP_SHARE + 1);
   }
 
   #sweepLater(addresses: SweepScope, delayMs = SECOND_SWEEP_MS): void {
@@ -273,8 +294,7 @@ export class Reconciler {
   }
 
   #sweepEnded(startedAt: number): void {
-    const endedAt = performance.now();
-    this.#sweepFreeAt = endedAt + Math.min((endedAt - startedAt) * (1 / SWEEP_SHARE - 1), LONGEST_PAUSE_MS);
+    this.#sweepBudgetMs = Math.max(-SWEEP_BURST_MS, this.#sweepBudgetMs - (performance.now() - startedAt));
   }
 }
 

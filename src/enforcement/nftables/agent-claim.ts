@@ -13,6 +13,8 @@ import { FAMILY } from './frame.ts';
 export const CLAIM_TABLE = 'sluice-agent';
 const CLAIM = { family: FAMILY, name: CLAIM_TABLE } as const;
 
+const TRIES = 10;
+
 export class AgentClaim {
   readonly #connection: NftConnection;
 
@@ -24,19 +26,13 @@ export class AgentClaim {
   static take(): AgentClaim {
     const connection = NftConnection.open();
     try {
-      // Without an owner it is nobody's claim, and in the way.
-      const known = connection.table(CLAIM);
-      const stray: Operation[] = known === undefined || known.owner !== undefined ? [] : [{ op: 'delete', table: CLAIM }];
-      connection.commit([...stray, { op: 'create', table: { ...CLAIM, flags: ['owner'] } }]);
+      // As often as agents may come and go meanwhile: a kernel that refuses for another reason is not asked for ever.
+      for (let tries = 1; !tryTo(connection, tries < TRIES); tries++);
+      return new AgentClaim(connection);
     } catch (error) {
-      try {
-        if (!isUnsupported(error)) throw explain(error, connection);
-      } catch (reason) {
-        connection.close();
-        throw reason;
-      }
+      connection.close();
+      throw error;
     }
-    return new AgentClaim(connection);
   }
 
   release(): void {
@@ -49,9 +45,26 @@ function isUnsupported(error: unknown): boolean {
   return code === 'EOPNOTSUPP' || code === 'EINVAL';
 }
 
-function explain(error: unknown, connection: NftConnection): unknown {
-  const owner = connection.table(CLAIM)?.owner;
-  if (owner === undefined) return error;
+/** False: whoever held it has let go between the refusal and the look at who it was. */
+function tryTo(connection: NftConnection, mayTryAgain: boolean): boolean {
+  // Reading needs CAP_NET_ADMIN as writing does: what is refused after it is refused on account of somebody else.
+  const known = connection.table(CLAIM);
+  try {
+    // Without an owner it is nobody's claim, and in the way.
+    const stray: Operation[] = known === undefined || known.owner !== undefined ? [] : [{ op: 'delete', table: CLAIM }];
+    connection.commit([...stray, { op: 'create', table: { ...CLAIM, flags: ['owner'] } }]);
+    return true;
+  } catch (error) {
+    if (isUnsupported(error)) return true;
+    const owner = connection.table(CLAIM)?.owner;
+    if (owner !== undefined) throw refusal(owner, error);
+    const code = systemErrorCode(error);
+    if (!mayTryAgain || (code !== 'EPERM' && code !== 'EEXIST' && code !== 'ENOENT')) throw error;
+    return false;
+  }
+}
+
+function refusal(owner: number, error: unknown): SluiceError {
   return new SluiceError('AGENT_RUNNING', `another agent is running on this node (netlink port ${owner})`, {
     hint: 'Stop the agent first, then try again.',
     cause: error,
