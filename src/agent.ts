@@ -48,7 +48,7 @@ const ENGINES_MS = 600_000;
 /** How soon an agent takes over when the one before it ends. */
 const CLAIM_AGAIN_MS = 100;
 
-/** Starts enforcing, once no other agent does on this node; resolves when the source has been read once. */
+/** Starts enforcing, once no other agent does on this node; resolves when the source has been started (see {@link Source.start}). */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { node, log, source, metrics, policyEvents } = options;
   const status = new AgentStatus(node, options.statusFile, (error) => log.error(errorFields(error), 'the status file cannot be written'));
@@ -105,7 +105,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       const now = latest;
       latest = undefined;
       if (now !== undefined && reconciler.settled) status.inForce(now);
-      // More has come meanwhile: its own revision will be told of.
+      // Something is going on again, and it need not be news of the source: it is waited for as well.
       else if (now !== undefined && !stopped) inForceSoon(now);
     });
   };

@@ -156,15 +156,18 @@ class KindFeed {
 
   upsert(value: unknown): void {
     const version = versionOf(value) ?? '';
-    // After a list most objects are what they were: telling by the version spares reading them.
-    const early = this.#seen === undefined ? undefined : readKey(this.kind, value, this.#sharing);
-    if (early !== undefined) {
-      this.#seen?.add(early);
-      if (version !== '' && this.#versions.get(early) === version) return;
+    // In a list that is not the first most objects are what they were: telling by the version spares reading them.
+    if (this.complete && this.#seen !== undefined && version !== '') {
+      const known = readKey(this.kind, value, this.#sharing);
+      if (known !== undefined && this.#versions.get(known) === version) {
+        this.#seen.add(known);
+        return;
+      }
     }
     const { object, key, problems } = project(this.kind, value, this.#sharing);
     this.#tellProblems(key, problems);
     if (key === undefined) return;
+    this.#seen?.add(key);
     this.#setVersion(key, version);
     // One that is refused keeps its last good state.
     if (object !== undefined) this.#pending.push({ type: 'upsert', kind: this.kind, key: keyOf(this.kind, object), object } as SourceEvent);

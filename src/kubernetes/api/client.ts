@@ -7,7 +7,7 @@
 import { type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders, request as httpRequest, Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
-import { type ApiErrorCode, ApiError, readRetryAfter } from './errors.ts';
+import { ApiError, readRetryAfter } from './errors.ts';
 import { Kubeconfig, type KubeconfigOptions } from './kubeconfig.ts';
 import type { ListClient, ListRequest } from './reflector.ts';
 
@@ -169,9 +169,9 @@ function parsed(text: string): unknown {
   }
 }
 
-function asApiError(error: unknown, path: string, code: ApiErrorCode = 'API_UNREACHABLE'): unknown {
+function asApiError(error: unknown, path: string): ApiError {
   if (error instanceof ApiError) return error;
-  return new ApiError(code, `${path}: ${messageOf(error)}`, { cause: error });
+  return new ApiError('API_UNREACHABLE', `${path}: ${messageOf(error)}`, { cause: error });
 }
 
 /** Of several addresses that were tried, Node's error says nothing but a code. */
