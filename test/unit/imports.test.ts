@@ -18,6 +18,7 @@ const STAGES: readonly (readonly string[])[] = [
   ['cluster'],
   ['ruleset'],
   ['enforcement'],
+  ['network'],
   ['observability'],
 ];
 /** What is pure imports nothing that could touch the outside world, not even from Node, but for what is named. */

@@ -12,6 +12,8 @@ export interface KubeconfigOptions {
   readonly file?: string | undefined;
   /** Undefined: the current one. */
   readonly context?: string | undefined;
+  /** In place of the server that the file names. */
+  readonly server?: string | undefined;
 }
 
 /** What every request needs, credentials included: fresh, for tokens expire. */
@@ -52,7 +54,7 @@ export class Kubeconfig {
   }
 }
 
-async function read({ file, context }: KubeconfigOptions): Promise<KubeConfig> {
+async function read({ file, context, server }: KubeconfigOptions): Promise<KubeConfig> {
   const { KubeConfig } = await loadLibrary();
   const config = new KubeConfig();
   const what = file ?? 'the default kubeconfig';
@@ -78,6 +80,7 @@ async function read({ file, context }: KubeconfigOptions): Promise<KubeConfig> {
     config.setCurrentContext(context);
   }
   const cluster = config.getCurrentCluster();
+  if (server !== undefined && cluster !== null) Object.assign(cluster, { server, name: 'given' });
   // What the library makes up where it finds nothing.
   const isMadeUp = file === undefined && cluster?.server === 'http://localhost:8080' && cluster.name === 'cluster';
   if (cluster === null || isMadeUp) {

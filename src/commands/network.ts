@@ -1,0 +1,210 @@
+/** `sluice network`: the flannel-compatible network of this node, until told to stop. */
+import { readFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
+import { hostname } from 'node:os';
+import { dirname, join } from 'node:path';
+import { Command } from 'commander';
+import packageJson from '../../package.json' with { type: 'json' };
+import { SluiceError, systemErrorCode } from '../errors.ts';
+import type { ApiClient } from '../kubernetes/api/client.ts';
+import { conflist, conflistText } from '../network/cni/conflist.ts';
+import type { LeaseSource } from '../network/lease-source.ts';
+import { type NetConf, parseNetConf } from '../network/net-conf.ts';
+import type { Configuration } from '../network/node-network.ts';
+import { type NetworkDaemon, startNetwork } from '../network-daemon.ts';
+import { createLog, errorFields } from '../observability/log.ts';
+import type { NetworkMetrics } from '../observability/network-metrics.ts';
+import { formatAddress } from '../policy/address.ts';
+import { isFields } from '../policy/problems.ts';
+import { explainRefusal } from './net-admin.ts';
+import { type NetworkSettings, readSettings, settingOptions } from './network-settings.ts';
+
+type NetworkFlags = Readonly<Record<string, unknown>> & { readonly config?: string; readonly printConfig?: true };
+
+export function command(): Command {
+  const network = new Command('network').description(
+    'The pod network of this node, as flanneld makes it: its lease, the ways to all other nodes, and what pods need, kept until told to ' +
+      'stop. What is in the kernel stays.',
+  );
+  for (const option of settingOptions()) network.addOption(option);
+  return network
+    .option('--config <file>', 'YAML with settings, named as the flags are: ipMasq: true (also: $SLUICE_CONFIG)')
+    .option('--print-config', 'print all settings as YAML, with where each comes from, and end')
+    .addHelpText(
+      'after',
+      '\nEach setting can be given in the environment: --ip-masq is SLUICE_IP_MASQ, or FLANNELD_IP_MASQ as for flanneld.\nIt logs one JSON ' +
+        'object a line. Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 1 when it could not start, 2 called wrongly.',
+    )
+    .action(run);
+}
+
+async function run(flags: NetworkFlags): Promise<void> {
+  const { config = process.env['SLUICE_CONFIG'], printConfig = false, ...given } = flags;
+  const { settings, text } = readSettings(given, process.env, config);
+  if (printConfig) {
+    process.stdout.write(text);
+    return;
+  }
+  const conf = parseNetConf(readNetConf(settings.netConfigPath), settings.netConfigPath);
+  const cniContent = readTemplate(settings, conf);
+  const client = await openClient(settings);
+  const node = settings.node ?? (client === undefined ? undefined : await nodeOfPod(client)) ?? hostname();
+  const log = createLog(settings.logLevel, { node });
+  for (const warning of conf.warnings) log.warn({ file: settings.netConfigPath }, warning);
+  const metrics = await openMetrics(settings);
+  let daemon: NetworkDaemon | undefined;
+  const onRepair = (what: string): void => daemon?.observer.changed('announcement', what, 'repair');
+  const leases = await openLeases(settings, conf, node, client, onRepair);
+  try {
+    daemon = startNetwork({
+      node,
+      conf,
+      leases,
+      interfaces: {
+        iface: settings.iface,
+        ifaceRegex: settings.ifaceRegex,
+        ifaceCanReach: settings.ifaceCanReach,
+        publicIP: settings.publicIp,
+        publicIPv6: settings.publicIpv6,
+        ipv4: conf.enableIPv4,
+        ipv6: conf.enableIPv6,
+      },
+      subnetFile: settings.subnetFile,
+      masquerade: settings.ipMasq,
+      rules: {
+        forward: settings.iptablesForwardRules,
+        randomFully: !settings.ipMasqFullyRandomDisable,
+        iptablesResyncSeconds: settings.iptablesResync,
+      },
+      blackholeRoute: settings.ipBlackholeRoute,
+      bridge: settings.bridge,
+      cni: settings.cniConfFile === undefined ? undefined : { file: settings.cniConfFile, content: cniContent },
+      log,
+      healthAddress: settings.healthzPort === 0 ? undefined : { host: formatAddress(settings.healthzIp), port: settings.healthzPort },
+      metrics,
+      metricsAddress: settings.metricsAddress,
+    });
+  } catch (error) {
+    throw explainRefusal(error, 'the network');
+  }
+  // Otherwise written at a regular end, and the next start needs it above all when this is killed.
+  flushCompileCache();
+  const running = daemon;
+  const stop = (signal: NodeJS.Signals): void => {
+    log.info({ signal }, 'stopping');
+    running.stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        log.error(errorFields(error), 'stopping failed');
+        process.exit(1);
+      },
+    );
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+  // Nothing else keeps the process alive while nothing happens: the kernel is waited for in a thread that does not.
+  setInterval(() => undefined, 2 ** 31 - 1);
+}
+
+function readNetConf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new SluiceError(
+      'NET_CONF_UNREADABLE',
+      `the network configuration ${path} cannot be read: ${systemErrorCode(cause) ?? String(cause)}`,
+      {
+        hint: 'Name it with --net-config-path; in a cluster it is net-conf.json of the ConfigMap kube-flannel-cfg.',
+        exitStatus: 2,
+        cause,
+      },
+    );
+  }
+}
+
+/** What the container runtime is told, made from flannel's template where there is one. Checked before anything is done. */
+function readTemplate(settings: NetworkSettings, conf: NetConf): (configuration: Configuration) => string {
+  const path = settings.cniConfTemplate ?? join(dirname(settings.netConfigPath), 'cni-conf.json');
+  let template: unknown;
+  try {
+    template = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    // One that nobody has named need not be there.
+    if (settings.cniConfTemplate !== undefined || systemErrorCode(cause) !== 'ENOENT') {
+      throw new SluiceError(
+        'CNI_CONF_UNREADABLE',
+        `the template ${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
+        {
+          hint: 'It is cni-conf.json of the ConfigMap kube-flannel-cfg; name it with --cni-conf-template.',
+          exitStatus: 2,
+          cause,
+        },
+      );
+    }
+  }
+  const make = ({ mtu, families }: Pick<Configuration, 'mtu' | 'families'>): string =>
+    conflistText(
+      conflist({
+        mtu,
+        subnets: families.map(({ subnet }) => subnet),
+        networks: families.map(({ network }) => network),
+        ipMasq: settings.ipMasq,
+        bridge: settings.bridge ?? 'cni0',
+        template,
+      }),
+    );
+  const networks = [conf.network, conf.ipv6Network].filter((network) => network !== undefined);
+  make({
+    mtu: 1450,
+    families: networks.map((network) => ({ family: 4, subnet: network, network, own: network.address, public: network.address })),
+  });
+  return make;
+}
+
+/** Undefined where leases come from a directory. */
+async function openClient({ leaseDir, kubeconfigFile, kubeApiUrl }: NetworkSettings): Promise<ApiClient | undefined> {
+  if (leaseDir !== undefined) return undefined;
+  const { ApiClient } = await import('../kubernetes/api/client.ts');
+  return await ApiClient.open({ file: kubeconfigFile, server: kubeApiUrl, userAgent: `sluice/${packageJson.version}` });
+}
+
+/** As flanneld finds out where it runs; undefined where nobody says. */
+async function nodeOfPod(client: ApiClient): Promise<string | undefined> {
+  const { POD_NAME: name, POD_NAMESPACE: namespace } = process.env;
+  if (name === undefined || namespace === undefined) return undefined;
+  const { object } = await client.call({
+    method: 'GET',
+    path: `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`,
+  });
+  const spec = isFields(object) ? object['spec'] : undefined;
+  const node = isFields(spec) ? spec['nodeName'] : undefined;
+  return typeof node === 'string' && node !== '' ? node : undefined;
+}
+
+async function openMetrics({ metricsAddress }: NetworkSettings): Promise<NetworkMetrics | undefined> {
+  if (metricsAddress === undefined) return undefined;
+  const { NetworkMetrics } = await import('../observability/network-metrics.ts');
+  return new NetworkMetrics({ version: packageJson.version });
+}
+
+async function openLeases(
+  settings: NetworkSettings,
+  conf: NetConf,
+  node: string,
+  client: ApiClient | undefined,
+  onRepair: (what: string) => void,
+): Promise<LeaseSource> {
+  if (client === undefined) {
+    const { DirectoryLeases } = await import('../network/directory-leases.ts');
+    return new DirectoryLeases({ directory: settings.leaseDir ?? '.', node, conf, subnetFile: settings.subnetFile, onRepair });
+  }
+  const { KubernetesLeases } = await import('../network/kubernetes-leases.ts');
+  return new KubernetesLeases({
+    client,
+    node,
+    conf,
+    prefix: settings.kubeAnnotationPrefix,
+    setsCondition: settings.setNodeNetworkUnavailable,
+    onRepair,
+  });
+}

@@ -1,0 +1,713 @@
+/**
+ * Keeps the kernel as the network wants it: overlay devices, their addresses, and what peers need. One comparison of everything when it
+ * starts and whenever somebody else has changed something that matters; one peer's entries alone when that peer changes.
+ *
+ * Events are not interpreted: one that contradicts what is wanted leads to a comparison, with everything read anew. So a lost event
+ * (which the kernel tells of) or an order of events that surprises does no harm. What is as wanted is not touched.
+ *
+ * What counts as left over and is removed: permanent neighbours and forwarding entries of our own devices; routes into the cluster's
+ * network through overlay devices, or through a gateway as flannel makes them; overlay devices that carry an address of that network.
+ */
+import { NETLINK_ROUTE, NetlinkSocket, type Poller } from 'nftables-js';
+import { systemErrorCode, SluiceError } from '../errors.ts';
+import { type Address, familyOf, formatAddress, type Prefix, widthOf } from '../policy/address.ts';
+import { addAddress, deleteAddress, type InterfaceAddress, listAddresses, watchAddresses } from '../rtnetlink/addresses.ts';
+import { addLink, changeLink, deleteLink, type Link, listLinks, watchLinks } from '../rtnetlink/links.ts';
+import {
+  deleteForwarding,
+  deleteNeighbour,
+  type ForwardingEntry as KernelForwarding,
+  listForwarding,
+  listNeighbours,
+  type Neighbour,
+  replaceForwarding,
+  replaceNeighbour,
+  watchNeighbours,
+} from '../rtnetlink/neighbours.ts';
+import {
+  deleteRoute,
+  listRoutes,
+  replaceRoute,
+  type Route,
+  ROUTE_PROTOCOL,
+  ROUTE_TABLE,
+  routeTo,
+  watchRoutes,
+} from '../rtnetlink/routes.ts';
+import { TimeSlices } from '../time-slices.ts';
+import type { Tunnel } from './backends/backend.ts';
+import { contains, hostPrefix, incompatibility, isOverlayName, linkChange, type OverlayDevice, strictlyInside } from './devices.ts';
+import {
+  type Conflict,
+  DesiredEntries,
+  describeEntry,
+  type Entry,
+  forwardingKey,
+  keyOf,
+  neighbourKey,
+  routeKey,
+  sameEntry,
+} from './entries.ts';
+
+export type KernelObject = 'link' | 'address' | 'neighbour' | 'forwarding' | 'route';
+
+export interface KernelObserver {
+  /**
+   * Something was made, changed or removed.
+   * @param cause `wanted`: the cluster changed, or the daemon starts; `repair`: somebody else had changed it; `stale`: it was left over
+   */
+  changed(object: KernelObject, what: string, cause: 'wanted' | 'repair' | 'stale'): void;
+  /** The kernel refused something. Told once for each thing and reason; it is tried again. */
+  failed(object: KernelObject, what: string, error: unknown): void;
+  /** A comparison is over: everything that could be done is in the kernel. */
+  compared(durationMs: number, changes: number): void;
+}
+
+export interface NetworkKernelOptions {
+  readonly poller: Poller;
+  readonly observer: KernelObserver;
+  /** An interface, its addresses or a route outside of the cluster's networks has changed. */
+  readonly onUnderlay: (event: UnderlayEvent) => void;
+  /** Writes a value below /proc/sys, in the network namespace that the sockets are in. May throw. */
+  readonly writeSysctl: (key: string, value: string) => void;
+}
+
+export type UnderlayEvent =
+  | { readonly kind: 'link'; readonly name: string }
+  | { readonly kind: 'address'; readonly link: number }
+  | { readonly kind: 'route' };
+
+/** What is wanted of the devices; entries are told apart, peer by peer. */
+export interface DesiredDevices {
+  readonly devices: readonly OverlayDevice[];
+  /** The cluster's. */
+  readonly networks: readonly Prefix[];
+  readonly tunnel?: Tunnel | undefined;
+  /** Whether routes that are left over are removed: not where somebody else makes them. */
+  readonly sweepsRoutes: boolean;
+}
+
+/** Several events of one cause are answered together. */
+const SETTLE_MS = 10;
+/** A comparison takes at most a quarter of the time. */
+const REST_FACTOR = 3;
+const RETRY_MS = { first: 100, most: 5_000 };
+/** Room for the events of 10,000 peers that come at once. */
+const EVENT_BYTES = 4 << 20;
+const GONE: ReadonlySet<string> = new Set(['ENOENT', 'ESRCH', 'ENODEV', 'EADDRNOTAVAIL']);
+
+export class NetworkKernel {
+  readonly #options: NetworkKernelOptions;
+  readonly #requests: NetlinkSocket;
+  readonly #events: readonly NetlinkSocket[];
+  readonly #stops: readonly (() => void)[];
+  readonly #entries = new DesiredEntries();
+  #wanted: DesiredDevices | undefined;
+  /** Index of each wanted device that is there, and its name. */
+  readonly #indexes = new Map<string, number>();
+  readonly #names = new Map<number, string>();
+  /** Index of every link by its name. */
+  readonly #others = new Map<string, number>();
+  /** What the kernel refused last, by what it was. */
+  readonly #refused = new Map<string, string>();
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+  #running: Promise<void> | undefined;
+  /** Something happened since the last comparison began. */
+  #dirty = false;
+  #comparedOnce = false;
+  #notBefore = 0;
+  #retryMs = RETRY_MS.first;
+  #closed = false;
+  #settled: (() => void)[] = [];
+
+  private constructor(options: NetworkKernelOptions) {
+    this.#options = options;
+    const { poller } = options;
+    this.#requests = NetlinkSocket.open(NETLINK_ROUTE);
+    const listening = (): NetlinkSocket => NetlinkSocket.open(NETLINK_ROUTE, { receiveBytes: EVENT_BYTES });
+    const [links, addresses, routes, neighbours] = [listening(), listening(), listening(), listening()];
+    this.#events = [links, addresses, routes, neighbours];
+    this.#stops = [
+      watchLinks(poller, links, (event) => {
+        if (event.event === 'overrun') this.#look();
+        else if (event.event === 'gone') this.#linkGone(event.name);
+        else this.#linkSeen(event.link);
+      }),
+      watchAddresses(poller, addresses, (event) => {
+        if (event.event === 'overrun') this.#look();
+        else this.#addressSeen(event.event, event.address);
+      }),
+      watchRoutes(poller, routes, (event) => {
+        if (event.event === 'overrun') this.#look();
+        else this.#routeSeen(event.event, event.route);
+      }),
+      watchNeighbours(poller, neighbours, (event) => {
+        if (event.event === 'overrun') this.#look();
+        else if ('entry' in event) this.#forwardingSeen(event.event, event.entry);
+        else this.#neighbourSeen(event.event, event.neighbour);
+      }),
+    ];
+  }
+
+  /** Opens its sockets in this thread's network namespace, and listens. Nothing is changed before {@link want}. */
+  static open(options: NetworkKernelOptions): NetworkKernel {
+    return new NetworkKernel(options);
+  }
+
+  /** Leaves everything as it is. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    for (const stop of this.#stops) stop();
+    await this.#running;
+    for (const socket of [this.#requests, ...this.#events]) socket.close();
+  }
+
+  // --- what is there
+
+  links(): Link[] {
+    return listLinks(this.#requests);
+  }
+
+  addresses(): InterfaceAddress[] {
+    return listAddresses(this.#requests);
+  }
+
+  routes(): Route[] {
+    return listRoutes(this.#requests);
+  }
+
+  /** As `ip route get`; undefined where there is no way. */
+  routeTo(address: Address): Route | undefined {
+    return routeTo(this.#requests, address);
+  }
+
+  // --- what is wanted
+
+  /** What is wanted of the devices from now on. */
+  want(devices: DesiredDevices): void {
+    this.#wanted = devices;
+    this.#indexes.clear();
+    this.#names.clear();
+    this.#comparedOnce = false;
+    this.#look();
+  }
+
+  /** What a node needs from now on; nothing: it is gone. Done when it returns, once the first comparison is over. */
+  setEntries(node: string, entries: readonly Entry[]): void {
+    const changes = this.#entries.set(node, entries);
+    // Until the devices are there, the comparison that makes them does this as well.
+    if (!this.#comparedOnce) return;
+    for (const { before, after } of changes) {
+      if (after !== undefined) {
+        // Its place in the kernel is another one where only part of the key is the same.
+        this.#make(after, 'wanted');
+      } else if (before !== undefined) this.#remove(before, 'wanted');
+    }
+  }
+
+  conflicts(): readonly Conflict[] {
+    return this.#entries.conflicts();
+  }
+
+  get entryCount(): number {
+    return this.#entries.size;
+  }
+
+  /** What the kernel refuses, as texts. */
+  get refused(): readonly string[] {
+    return [...this.#refused].map(([what, why]) => `${what}: ${why}`);
+  }
+
+  /** Resolves when the kernel has been compared after this call, and nothing is left to do. */
+  settled(): Promise<void> {
+    const promise = new Promise<void>((resolve) => {
+      this.#settled.push(resolve);
+    });
+    this.#look();
+    return promise;
+  }
+
+  // --- events
+
+  #linkSeen(link: Link): void {
+    this.#others.set(link.name, link.index);
+    const device = this.#device(link.name);
+    if (device === undefined) {
+      if (!isOverlayName(link.name)) this.#options.onUnderlay({ kind: 'link', name: link.name });
+      return;
+    }
+    if (
+      this.#indexes.get(link.name) !== link.index ||
+      incompatibility(device, link) !== undefined ||
+      linkChange(device, link) !== undefined
+    )
+      this.#look();
+  }
+
+  #linkGone(name: string): void {
+    this.#others.delete(name);
+    if (this.#device(name) !== undefined) this.#look();
+    else this.#options.onUnderlay({ kind: 'link', name });
+  }
+
+  #addressSeen(event: 'address' | 'gone', { link, address }: InterfaceAddress): void {
+    const device = this.#device(this.#names.get(link) ?? '');
+    if (device === undefined) this.#options.onUnderlay({ kind: 'address', link });
+    else if (device.addresses.includes(address) !== (event === 'address')) this.#look();
+  }
+
+  #neighbourSeen(event: 'neighbour' | 'gone', { link, address, mac, permanent }: Neighbour): void {
+    const device = this.#names.get(link);
+    if (device === undefined) return;
+    const wanted = this.#entries.get(neighbourKey(device, address));
+    const isThere = event === 'neighbour' && permanent;
+    if (isThere !== (wanted !== undefined) || (isThere && wanted?.kind === 'neighbour' && wanted.mac !== mac)) this.#look();
+  }
+
+  #forwardingSeen(event: 'forwarding' | 'forwarding-gone', { link, mac, destination, permanent }: KernelForwarding): void {
+    const device = this.#names.get(link);
+    if (device === undefined) return;
+    const wanted = this.#entries.get(forwardingKey(device, mac));
+    const isThere = event === 'forwarding' && permanent;
+    if (isThere !== (wanted !== undefined) || (isThere && wanted?.kind === 'forwarding' && wanted.destination !== destination))
+      this.#look();
+  }
+
+  #routeSeen(event: 'route' | 'gone', route: Route): void {
+    if (route.table !== ROUTE_TABLE.main) return;
+    const networks = this.#wanted?.networks ?? [];
+    if (!networks.some((network) => within(network, route.destination))) {
+      this.#options.onUnderlay({ kind: 'route' });
+      return;
+    }
+    const wanted = this.#entries.get(routeKey(route.destination));
+    if (wanted === undefined ? event === 'route' && this.#isLeftOver(route) : (event === 'route') !== this.#isRoute(wanted, route))
+      this.#look();
+  }
+
+  // --- comparison
+
+  /** Compares soon. */
+  #look(): void {
+    this.#dirty = true;
+    this.#schedule(SETTLE_MS);
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#closed || this.#running !== undefined || this.#wanted === undefined) return;
+    const now = performance.now();
+    const at = Math.max(now + delayMs, this.#notBefore);
+    if (this.#timerAt <= at) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => this.#start(), at - now);
+  }
+
+  #start(): void {
+    this.#timerAt = Number.POSITIVE_INFINITY;
+    this.#running = this.#compare().finally(() => {
+      this.#running = undefined;
+      if (this.#closed) return;
+      if (this.#dirty) this.#schedule(SETTLE_MS);
+      else if (this.#refused.size > 0) {
+        this.#schedule(this.#retryMs);
+        this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS.most);
+      } else this.#retryMs = RETRY_MS.first;
+      if (!this.#dirty) for (const resolve of this.#settled.splice(0)) resolve();
+    });
+  }
+
+  async #compare(): Promise<void> {
+    const { observer } = this.#options;
+    const wanted = this.#wanted;
+    if (wanted === undefined) return;
+    const startedAt = performance.now();
+    this.#dirty = false;
+    const cause = this.#comparedOnce ? 'repair' : 'wanted';
+    const slices = new TimeSlices();
+    let changes = 0;
+    try {
+      changes += this.#compareDevices(wanted, cause);
+      changes += this.#compareAddresses(wanted, cause);
+      for (const step of this.#differences(wanted, cause)) {
+        // Whoever is told of a peer's change meanwhile is done with it at once: each step looks again at what is wanted.
+        step();
+        changes++;
+        if (slices.isOver) await slices.pause();
+        if (this.#closed || this.#wanted !== wanted) return;
+      }
+      this.#comparedOnce = true;
+    } catch (error) {
+      this.#refuse('link', 'reading what the kernel has', error);
+    }
+    const tookMs = performance.now() - startedAt;
+    this.#notBefore = performance.now() + tookMs * REST_FACTOR;
+    observer.compared(tookMs, changes);
+  }
+
+  #compareDevices({ devices, networks, tunnel }: DesiredDevices, cause: 'wanted' | 'repair'): number {
+    let changes = 0;
+    const done = (what: string, why: 'wanted' | 'repair' | 'stale' = cause): void => {
+      changes++;
+      this.#options.observer.changed('link', what, why);
+    };
+    const links = new Map(listLinks(this.#requests).map((link) => [link.name, link]));
+    this.#others.clear();
+    for (const { name, index } of links.values()) this.#others.set(name, index);
+    for (const device of devices) {
+      const { name } = device;
+      this.#attempt('link', `device ${name}`, () => {
+        let link = links.get(name);
+        const reason = link === undefined ? undefined : incompatibility(device, link);
+        if (link !== undefined && reason !== undefined) {
+          deleteLink(this.#requests, link);
+          done(`${name} is made anew: ${reason}`);
+          link = undefined;
+        }
+        if (link === undefined) {
+          this.#makeDevice(device, tunnel);
+          done(`${name} made`);
+          link = listLinks(this.#requests).find((each) => each.name === name);
+          if (link === undefined) throw new SluiceError('DEVICE_GONE', `${name} was removed while it was being made`);
+          this.#quietSysctl(name);
+          // Before it is set up it has to have all that it is made of; setting it up is part of making it.
+          const change = linkChange(device, link);
+          if (change !== undefined) changeLink(this.#requests, link, change);
+        } else {
+          const change = linkChange(device, link);
+          if (change !== undefined) {
+            changeLink(this.#requests, link, change);
+            done(`${name}: ${describeChange(change)}`);
+          }
+        }
+        if (this.#indexes.get(name) !== link.index) {
+          const old = this.#indexes.get(name);
+          if (old !== undefined) this.#names.delete(old);
+          this.#indexes.set(name, link.index);
+          this.#names.set(link.index, name);
+        }
+      });
+      if (!links.has(name) && this.#refused.has(`device ${name}`)) this.#forgetIndex(name);
+    }
+    // What an earlier backend or VNI left; its address would be a second way to this node's subnet.
+    const left = [...links.values()].filter((link) => isOverlayName(link.name) && !devices.some(({ name }) => name === link.name));
+    if (left.length > 0 && this.#wanted?.sweepsRoutes === true) {
+      const addresses = listAddresses(this.#requests);
+      for (const link of left) {
+        const isOurs = addresses.some((each) => each.link === link.index && networks.some((network) => contains(network, each.address)));
+        if (!isOurs || link.kind === 'tun') continue;
+        this.#attempt('link', `device ${link.name}`, () => {
+          deleteLink(this.#requests, link);
+          done(`${link.name} removed: it belongs to no backend that is in use`, 'stale');
+        });
+      }
+    }
+    return changes;
+  }
+
+  #forgetIndex(name: string): void {
+    const index = this.#indexes.get(name);
+    this.#indexes.delete(name);
+    if (index !== undefined) this.#names.delete(index);
+  }
+
+  #makeDevice(device: OverlayDevice, tunnel: Tunnel | undefined): void {
+    const { name, mtu } = device;
+    try {
+      if (device.kind === 'tun') {
+        if (tunnel === undefined) throw new SluiceError('DEVICE_GONE', `nobody holds ${name} open`);
+        tunnel.create();
+      } else if (device.kind === 'vxlan') {
+        const { mac, vni, port, local, underlay, learning, gbp } = device;
+        addLink(this.#requests, { name, kind: 'vxlan', mtu, address: mac, vxlan: { vni, port, local, underlay, learning, gbp } });
+      } else if (device.kind === 'ipip') addLink(this.#requests, { name, kind: 'ipip', local: device.local, mtu });
+      else addLink(this.#requests, { name, kind: 'wireguard', mtu });
+    } catch (error) {
+      if (systemErrorCode(error) !== 'EOPNOTSUPP') throw error;
+      throw new SluiceError('MODULE_MISSING', `the kernel has no ${device.kind} devices, and ${name} cannot be made`, {
+        hint: `Load the module (modprobe ${device.kind}), or choose another backend in net-conf.json.`,
+        cause: error,
+      });
+    }
+  }
+
+  /** Router advertisements have no business on an overlay device (flanneld's way). */
+  #quietSysctl(name: string): void {
+    try {
+      this.#options.writeSysctl(`net/ipv6/conf/${name}/accept_ra`, '0');
+    } catch {
+      // No IPv6, or /proc/sys is read-only: an overlay device hears advertisements only from its peers, whose forwarding is on.
+    }
+  }
+
+  #compareAddresses({ devices }: DesiredDevices, cause: 'wanted' | 'repair'): number {
+    let changes = 0;
+    if (devices.length === 0) return changes;
+    const all = listAddresses(this.#requests);
+    for (const { name, addresses, networks } of devices) {
+      const index = this.#indexes.get(name);
+      if (index === undefined) continue;
+      const there = all.filter((each) => each.link === index);
+      for (const address of addresses) {
+        const { length } = hostPrefix(address);
+        if (there.some((each) => each.address === address && each.prefixLength === length)) continue;
+        const what = `address ${formatAddress(address)} of ${name}`;
+        changes += this.#attempt('address', what, () => {
+          addAddress(this.#requests, { link: index, address, prefixLength: length, noDuplicateDetection: familyOf(address) === 6 });
+          this.#options.observer.changed('address', `${what} added`, cause);
+        });
+      }
+      for (const each of there) {
+        if (addresses.includes(each.address) && each.prefixLength === widthOf(each.family)) continue;
+        if (!networks.some((network) => contains(network, each.address))) continue;
+        const what = `address ${formatAddress(each.address)}/${each.prefixLength} of ${name}`;
+        changes += this.#attempt('address', what, () => {
+          deleteAddress(this.#requests, { link: index, address: each.address, prefixLength: each.prefixLength });
+          this.#options.observer.changed('address', `${what} removed`, 'stale');
+        });
+      }
+    }
+    return changes;
+  }
+
+  /** One step for each entry that is missing, other than wanted, or left over. */
+  #differences(wanted: DesiredDevices, cause: 'wanted' | 'repair'): (() => void)[] {
+    const { neighbours, forwarding, routes } = this.#read(wanted);
+    const steps: (() => void)[] = [];
+    const left: (() => void)[] = [];
+    for (const entry of this.#entries.all()) {
+      if (this.#isThere(entry, neighbours, forwarding, routes)) {
+        // Whatever was wrong with it is over.
+        this.#refused.delete(describeEntry(entry));
+        continue;
+      }
+      steps.push(() => {
+        if (sameEntry(this.#entries.get(keyOf(entry)), entry)) this.#make(entry, cause);
+      });
+    }
+    for (const each of neighbours.values()) {
+      const device = this.#names.get(each.link) ?? '';
+      const key = neighbourKey(device, each.address);
+      if (this.#entries.get(key) !== undefined) continue;
+      const entry: Entry = { kind: 'neighbour', device, address: each.address, mac: each.mac ?? '' };
+      left.push(() => this.#entries.get(key) ?? this.#remove(entry, 'stale'));
+    }
+    for (const list of forwarding.values()) {
+      for (const each of list) {
+        if (each.destination === undefined) continue;
+        const device = this.#names.get(each.link) ?? '';
+        const key = forwardingKey(device, each.mac);
+        const entry: Entry = { kind: 'forwarding', device, mac: each.mac, destination: each.destination };
+        // A second destination of one that is wanted sends every packet twice.
+        left.push(() => sameEntry(this.#entries.get(key), entry) || this.#isReplaced(key, list) || this.#remove(entry, 'stale'));
+      }
+    }
+    if (wanted.sweepsRoutes) {
+      for (const list of routes.values()) {
+        for (const route of list) {
+          if (!this.#isLeftOver(route) || this.#entries.get(routeKey(route.destination)) !== undefined) continue;
+          left.push(() => this.#removeRoute(route));
+        }
+      }
+    }
+    return [...steps, ...left];
+  }
+
+  /** Whether the only entry of a key had another destination: making the wanted one has replaced it already. */
+  #isReplaced(key: string, list: readonly KernelForwarding[]): boolean {
+    return list.length === 1 && this.#entries.get(key) !== undefined;
+  }
+
+  #read({ networks }: DesiredDevices): Tables {
+    const neighbours = new Map<string, Neighbour>();
+    const forwarding = new Map<string, KernelForwarding[]>();
+    if (this.#names.size > 0) {
+      for (const each of listNeighbours(this.#requests)) {
+        const device = this.#names.get(each.link);
+        if (device !== undefined && each.permanent) neighbours.set(neighbourKey(device, each.address), each);
+      }
+      for (const each of listForwarding(this.#requests)) {
+        const device = this.#names.get(each.link);
+        if (device === undefined || !each.permanent || !each.self) continue;
+        pushTo(forwarding, forwardingKey(device, each.mac), each);
+      }
+    }
+    const routes = new Map<string, Route[]>();
+    for (const route of listRoutes(this.#requests)) {
+      if (networks.some((network) => within(network, route.destination))) pushTo(routes, routeKey(route.destination), route);
+    }
+    return { neighbours, forwarding, routes };
+  }
+
+  #isThere(entry: Entry, neighbours: Tables['neighbours'], forwarding: Tables['forwarding'], routes: Tables['routes']): boolean {
+    const key = keyOf(entry);
+    if (entry.kind === 'neighbour') return neighbours.get(key)?.mac === entry.mac;
+    if (entry.kind === 'forwarding') return (forwarding.get(key) ?? []).some((each) => each.destination === entry.destination);
+    return (routes.get(key) ?? []).some((route) => this.#isRoute(entry, route));
+  }
+
+  #isRoute(entry: Entry, route: Route): boolean {
+    if (entry.kind !== 'route') return false;
+    if (entry.blackhole === true) return route.type === 'blackhole';
+    return (
+      route.type === 'unicast' &&
+      route.gateway === entry.gateway &&
+      route.hops === 1 &&
+      route.link === this.#linkIndex(entry.device) &&
+      route.onlink === entry.onlink
+    );
+  }
+
+  /** Whether a route that nobody wants is one that flannel, or this daemon, once made. */
+  #isLeftOver(route: Route): boolean {
+    const { networks = [], sweepsRoutes = false } = this.#wanted ?? {};
+    if (!sweepsRoutes || route.type !== 'unicast' || route.protocol !== ROUTE_PROTOCOL.boot) return false;
+    if (!networks.some((network) => strictlyInside(network, route.destination))) return false;
+    return route.gateway !== undefined || (route.link !== undefined && this.#names.has(route.link));
+  }
+
+  // --- changes
+
+  #make(entry: Entry, cause: 'wanted' | 'repair'): void {
+    this.#attempt(entry.kind, describeEntry(entry), () => {
+      if (entry.kind === 'route') {
+        const { destination, gateway, device, onlink } = entry;
+        if (entry.blackhole === true) replaceRoute(this.#requests, { destination, type: 'blackhole' });
+        else
+          replaceRoute(this.#requests, {
+            destination,
+            link: this.#needIndex(device),
+            onlink,
+            ...(gateway === undefined ? {} : { gateway }),
+          });
+      } else if (entry.kind === 'neighbour') {
+        const { device, address, mac } = entry;
+        replaceNeighbour(this.#requests, { link: this.#needIndex(device), address, mac });
+      } else {
+        const { device, mac, destination } = entry;
+        replaceForwarding(this.#requests, { link: this.#needIndex(device), mac, destination });
+      }
+      this.#options.observer.changed(entry.kind, `${describeEntry(entry)} set`, cause);
+    });
+  }
+
+  #remove(entry: Entry, cause: 'wanted' | 'stale'): void {
+    const what = describeEntry(entry);
+    this.#refused.delete(what);
+    this.#attempt(entry.kind, `removing ${what}`, () => {
+      try {
+        if (entry.kind === 'route') {
+          const { destination, gateway, device } = entry;
+          const link = this.#linkIndex(device);
+          if (entry.blackhole === true) deleteRoute(this.#requests, { destination, type: 'blackhole' });
+          else
+            deleteRoute(this.#requests, {
+              destination,
+              ...(gateway === undefined ? {} : { gateway }),
+              ...(link === undefined ? {} : { link }),
+            });
+        } else if (entry.kind === 'neighbour') {
+          deleteNeighbour(this.#requests, { link: this.#needIndex(entry.device), address: entry.address });
+        } else {
+          deleteForwarding(this.#requests, { link: this.#needIndex(entry.device), mac: entry.mac, destination: entry.destination });
+        }
+      } catch (error) {
+        // It is gone, with its device or by another hand: that is what was wanted.
+        if (!isGone(error)) throw error;
+        return;
+      }
+      this.#options.observer.changed(entry.kind, `${what} removed`, cause);
+    });
+  }
+
+  #removeRoute(route: Route): void {
+    const { destination, gateway, link } = route;
+    if (this.#entries.get(routeKey(destination)) !== undefined) return;
+    const what = describeEntry({
+      kind: 'route',
+      destination,
+      gateway,
+      device: this.#names.get(link ?? 0) ?? `number ${link ?? 'none'}`,
+      onlink: route.onlink,
+    });
+    this.#attempt('route', `removing ${what}`, () => {
+      try {
+        deleteRoute(this.#requests, {
+          destination,
+          ...(gateway === undefined ? {} : { gateway }),
+          ...(link === undefined ? {} : { link }),
+        });
+      } catch (error) {
+        if (!isGone(error)) throw error;
+      }
+      this.#options.observer.changed('route', `${what} removed`, 'stale');
+    });
+  }
+
+  #device(name: string): OverlayDevice | undefined {
+    return this.#wanted?.devices.find((device) => device.name === name);
+  }
+
+  /** Of an overlay device or any other link. */
+  #linkIndex(name: string): number | undefined {
+    return this.#indexes.get(name) ?? (this.#device(name) === undefined ? this.#others.get(name) : undefined);
+  }
+
+  #needIndex(name: string): number {
+    const index = this.#linkIndex(name);
+    if (index === undefined) throw new SluiceError('DEVICE_GONE', `${name} is not there`);
+    return index;
+  }
+
+  /** Does it; 1 if that worked. A refusal is told once, and tried again later. */
+  #attempt(object: KernelObject, what: string, action: () => void): 0 | 1 {
+    try {
+      action();
+      this.#refused.delete(what);
+      return 1;
+    } catch (error) {
+      this.#refuse(object, what, error);
+      return 0;
+    }
+  }
+
+  #refuse(object: KernelObject, what: string, error: unknown): void {
+    const text = error instanceof Error ? error.message : String(error);
+    const isNew = this.#refused.get(what) !== text;
+    this.#refused.set(what, text);
+    if (isNew) this.#options.observer.failed(object, what, error);
+    // A device that has just gone tells so itself; everything else is tried again.
+    this.#schedule(this.#retryMs);
+  }
+}
+
+interface Tables {
+  readonly neighbours: ReadonlyMap<string, Neighbour>;
+  readonly forwarding: ReadonlyMap<string, readonly KernelForwarding[]>;
+  /** Those into the cluster's networks. */
+  readonly routes: ReadonlyMap<string, readonly Route[]>;
+}
+
+function pushTo<T>(map: Map<string, T[]>, key: string, value: T): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [value]);
+  else list.push(value);
+}
+
+/** Whether `inner` lies in `outer` or is the same. */
+function within(outer: Prefix, inner: Prefix): boolean {
+  return inner.length >= outer.length && contains(outer, inner.address);
+}
+
+function isGone(error: unknown): boolean {
+  const code = systemErrorCode(error);
+  return (code !== undefined && GONE.has(code)) || (error instanceof SluiceError && error.code === 'DEVICE_GONE');
+}
+
+function describeChange(change: { mtu?: number; address?: string; up?: boolean; learning?: boolean }): string {
+  return Object.entries(change)
+    .map(([key, value]) => `${key} ${String(value)}`)
+    .join(', ');
+}
