@@ -195,8 +195,8 @@ async function openLeases(
   onRepair: (what: string) => void,
 ): Promise<LeaseSource> {
   if (client === undefined) {
-    const { DirectoryLeases } = await import('../network/directory-leases.ts');
-    return new DirectoryLeases({ directory: settings.leaseDir ?? '.', node, conf, subnetFile: settings.subnetFile, onRepair });
+    const { LeaseDirectory } = await import('../network/lease-directory.ts');
+    return new LeaseDirectory({ directory: settings.leaseDir ?? '.', node, conf, subnetFile: settings.subnetFile, onRepair });
   }
   const { KubernetesLeases } = await import('../network/kubernetes-leases.ts');
   return new KubernetesLeases({

@@ -16,6 +16,7 @@ import { LabFlow, LabStream } from './flows.ts';
 import { type Output, namespaceNames, run, setSysctls, spawnIn } from './namespaces.ts';
 import { Prober } from './prober/prober.ts';
 import type { Endpoint, Measured, ProbeProtocol, ProbeRequest, ProbeResult } from './prober/protocol.ts';
+import { LabNetworks } from './networks.ts';
 import { type LabService, serviceScript } from './services.ts';
 import {
   type Commands,
@@ -44,6 +45,10 @@ export interface LabSpec {
   readonly pods?: readonly PodSpec[];
   /** Hosts outside the cluster by name, with their addresses. Default: `outside`, 192.0.2.10 and 2001:db8::10. */
   readonly outside?: Readonly<Record<string, readonly string[]>>;
+  /**
+   * Whether the network goes on being looked after: what somebody breaks is made whole again. Default: it is made, and left as it is.
+   */
+  readonly keepsNetwork?: boolean;
   /** What nodes and hosts outside listen on. Default: 80 and 81. */
   readonly ports?: readonly number[];
 }
@@ -66,6 +71,8 @@ export interface ProbeOptions {
   readonly graceMs?: number;
 }
 
+/** Leases of a lab's nodes; in the sandbox's own /run. */
+const LEASES = '/run/sluice-leases';
 const PREFIXES = new Set<string>();
 
 /** Names of namespaces have to be unique in the sandbox: the first lab of a process has plain names, a second one beside it has not. */
@@ -87,6 +94,8 @@ export class Lab {
   readonly #ports: readonly number[];
   readonly #services: LabService[] = [];
   readonly #processes = new Set<ChildProcess>();
+  #networks: LabNetworks | undefined;
+  readonly #mtus = new Map<string, number>();
 
   private constructor(spec: LabSpec, prefix: string, prober: Prober) {
     this.#prefix = prefix;
@@ -125,7 +134,7 @@ export class Lab {
     let lab: Lab | undefined;
     try {
       lab = new Lab(spec, prefix, prober);
-      await lab.#build(spec.pods ?? []);
+      await lab.#build(spec);
       return lab;
     } catch (error) {
       if (lab === undefined) {
@@ -136,21 +145,27 @@ export class Lab {
     }
   }
 
-  async #build(specs: readonly PodSpec[]): Promise<void> {
+  async #build({ pods: specs = [], keepsNetwork }: LabSpec): Promise<void> {
     const pods = specs.map((spec) => this.#resolve(spec));
     const hosts = [...this.nodes.map((node) => node.netns), this.outsideNetns];
     const wired = pods.filter((pod) => !pod.hostNetwork);
-    await batch(undefined, 'ip', [...underlayCables(this.#underlay, hosts), ...wired.flatMap((pod) => podCables(pod, this.#nodeOf(pod)))]);
+    await batch(undefined, 'ip', underlayCables(this.#underlay, hosts));
     await Promise.all([
       apply(this.#underlay, underlayCommands(hosts)),
       apply(this.outsideNetns, outsideCommands(this.outside, this.nodes)),
-      ...this.nodes.map((node) => {
-        const commands = nodeCommands(node, this.nodes, this.outside);
-        const ports = wired.filter((pod) => pod.node === node.name).flatMap(podPortCommands);
-        return apply(node.netns, { ...commands, ip: [...commands.ip, ...ports] });
-      }),
+      ...this.nodes.map((node) => apply(node.netns, nodeCommands(node, this.nodes, this.outside))),
+    ]);
+    this.#networks = await LabNetworks.start(this.nodes, `${LEASES}/${this.#prefix}lab`);
+    await batch(
+      undefined,
+      'ip',
+      wired.flatMap((pod) => podCables(pod, this.#nodeOf(pod), this.#mtu(pod.node))),
+    );
+    await Promise.all([
+      ...this.nodes.map((node) => batch(node.netns, 'ip', wired.filter((pod) => pod.node === node.name).flatMap(podPortCommands))),
       ...wired.map((pod) => apply(pod.netns, podCommands(pod, this.#nodeOf(pod)))),
     ]);
+    if (keepsNetwork !== true) await this.#leaveNetwork();
     const endpoints: Endpoint[] = [
       ...this.nodes.map((node) => ({
         name: `node/${node.name}`,
@@ -162,6 +177,20 @@ export class Lab {
       ...pods.map(podEndpoint),
     ];
     await Promise.all(endpoints.map((endpoint) => this.#prober.ask('addEndpoint', endpoint)));
+  }
+
+  /** Ends looking after the network; what it has made stays. */
+  async #leaveNetwork(): Promise<void> {
+    await this.#networks?.stop();
+    this.#networks = undefined;
+  }
+
+  /** What pods of a node may send at most, bytes. */
+  #mtu(node: string): number {
+    const known = this.#mtus.get(node) ?? this.#networks?.mtu(node);
+    if (known === undefined) throw new LabError('LAB_TOPOLOGY', `node ${node} has no podCIDR, and so no network for pods`);
+    this.#mtus.set(node, known);
+    return known;
   }
 
   #resolve(spec: PodSpec): LabPod {
@@ -208,7 +237,7 @@ export class Lab {
     try {
       if (!pod.hostNetwork) {
         const node = this.#nodeOf(pod);
-        await batch(undefined, 'ip', podCables(pod, node));
+        await batch(undefined, 'ip', podCables(pod, node, this.#mtu(node.name)));
         await batch(node.netns, 'ip', podPortCommands(pod));
         await apply(pod.netns, podCommands(pod, node));
       }
@@ -336,6 +365,7 @@ export class Lab {
   async close(): Promise<void> {
     for (const child of this.#processes) child.kill('SIGKILL');
     await this.#prober.close();
+    await this.#leaveNetwork();
     const own = new Set([this.#underlay, this.outsideNetns, ...this.nodes.map((node) => node.netns), ...this.pods.map((pod) => pod.netns)]);
     const lines = namespaceNames()
       .filter((name) => own.has(name))
@@ -350,12 +380,11 @@ function podEndpoint(pod: LabPod): Endpoint {
   return { name: pod.key, netns: pod.netns, addresses: pod.addresses, ports: pod.ports };
 }
 
-async function batch(netns: string | undefined, program: 'ip' | 'bridge', lines: readonly string[]): Promise<void> {
+async function batch(netns: string | undefined, program: 'ip', lines: readonly string[]): Promise<void> {
   if (lines.length > 0) await run(netns, [program, '-batch', '-'], { input: `${lines.join('\n')}\n` });
 }
 
 async function apply(netns: string, commands: Commands): Promise<void> {
   if (commands.sysctls !== undefined) setSysctls(netns, commands.sysctls);
   await batch(netns, 'ip', commands.ip);
-  await batch(netns, 'bridge', commands.bridge ?? []);
 }

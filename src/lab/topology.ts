@@ -22,12 +22,6 @@ import {
 } from '../policy/address.ts';
 import { LabError } from './errors.ts';
 
-export const POD_MTU = 1450;
-/** What is left of 1500 bytes when the overlay's own packets are IPv6. */
-const POD_MTU_OVER_IPV6 = 1430;
-const VNI = 1;
-const VXLAN_PORT = 8472;
-
 export interface NodeSpec {
   readonly name: string;
   /** On the underlay: at most one of each family. Default: 172.18.0.2 on, fd00:172:18::2 on. */
@@ -184,8 +178,6 @@ export function nodeLocalAddresses(node: LabNode): readonly Address[] {
 export interface Commands {
   /** Lines for `ip -batch` in the namespace. */
   readonly ip: readonly string[];
-  /** Lines for `bridge -batch`. */
-  readonly bridge?: readonly string[];
   readonly sysctls?: Readonly<Record<string, string>>;
 }
 
@@ -251,14 +243,7 @@ export function outsideCommands(outside: OutsideHosts, nodes: readonly LabNode[]
   return { ip, sysctls: HOST_SYSCTLS };
 }
 
-/** The MAC address of a node's overlay device, the same on every run. */
-function vtepAddress(node: LabNode, family: Family): string {
-  return `0e:0${family}:00:00:${hex(node.index >> 8)}:${hex(node.index & 0xff)}`;
-}
-
-const hex = (octet: number): string => octet.toString(16).padStart(2, '0');
-const overlayDevice = (family: Family): string => (family === 4 ? `flannel.${VNI}` : `flannel-v6.${VNI}`);
-
+/** A node without its pod network, which comes after. */
 export function nodeCommands(node: LabNode, nodes: readonly LabNode[], outside: OutsideHosts): Commands {
   const peers = nodes.filter((each) => each !== node);
   const ip = [
@@ -271,48 +256,15 @@ export function nodeCommands(node: LabNode, nodes: readonly LabNode[], outside: 
       .flat()
       .filter((each, index, all) => all.findIndex((other) => familyOf(other) === familyOf(each)) === index)
       .map((each) => `route add default via ${formatAddress(each)} dev eth0 onlink`),
-    // A fixed address: a bridge otherwise takes its lowest port's, and pods would lose their gateway when one comes or goes.
-    `link add cni0 address 0a:58:00:00:${hex(node.index >> 8)}:${hex(node.index & 0xff)} mtu ${POD_MTU} type bridge`,
-    'link set cni0 up',
-    ...node.podCIDRs.map((cidr) => `addr add ${formatAddress(bridgeAddress(cidr))}/${cidr.length} dev cni0${nodad(cidr.address)}`),
   ];
-  const bridge: string[] = [];
-  for (const cidr of node.podCIDRs) {
-    const family = familyOf(cidr.address);
-    const device = overlayDevice(family);
-    const local = underlayAddress(node, family);
-    const mtu = family === 4 ? POD_MTU : POD_MTU_OVER_IPV6;
-    ip.push(
-      `link add ${device} address ${vtepAddress(node, family)} mtu ${mtu} type vxlan id ${VNI} dev eth0 local ${local} dstport ${VXLAN_PORT} nolearning`,
-      `addr add ${host(cidr.address)} dev ${device}${nodad(cidr.address)}`,
-      `link set ${device} up`,
-    );
-    for (const peer of peers) {
-      for (const remote of peer.podCIDRs.filter((each) => familyOf(each.address) === family)) {
-        const gateway = formatAddress(remote.address);
-        ip.push(
-          `neigh replace ${gateway} lladdr ${vtepAddress(peer, family)} dev ${device} nud permanent`,
-          `route replace ${formatPrefix(remote)} via ${gateway} dev ${device} onlink`,
-        );
-        bridge.push(`fdb replace ${vtepAddress(peer, family)} dev ${device} self permanent dst ${underlayAddress(peer, family)}`);
-      }
-    }
-  }
-  return { ip, bridge, sysctls: ROUTER_SYSCTLS };
-}
-
-function underlayAddress(node: LabNode, family: Family): string {
-  const own = node.addresses.find((each) => familyOf(each) === family);
-  // resolveNode has made sure of it.
-  if (own === undefined) throw wrong(`node ${node.name} has no IPv${family} address`);
-  return formatAddress(own);
+  return { ip, sysctls: ROUTER_SYSCTLS };
 }
 
 /** For the sandbox's first namespace. */
-export function podCables(pod: LabPod, node: LabNode): readonly string[] {
+export function podCables(pod: LabPod, node: LabNode, mtu: number): readonly string[] {
   return [
     `netns add ${pod.netns}`,
-    `link add eth0 netns ${pod.netns} mtu ${POD_MTU} type veth peer name ${pod.interface} netns ${node.netns} mtu ${POD_MTU}`,
+    `link add eth0 netns ${pod.netns} mtu ${mtu} type veth peer name ${pod.interface} netns ${node.netns} mtu ${mtu}`,
   ];
 }
 

@@ -89,8 +89,8 @@ export interface DesiredDevices {
 
 /** Several events of one cause are answered together. */
 const SETTLE_MS = 10;
-/** A comparison takes at most a quarter of the time. */
-const REST_FACTOR = 3;
+/** A comparison takes at most a quarter of the time, but nothing is left broken for long. */
+const REST = { factor: 3, mostMs: 400 };
 const RETRY_MS = { first: 100, most: 5_000 };
 /** Room for the events of 10,000 peers that come at once. */
 const EVENT_BYTES = 4 << 20;
@@ -100,6 +100,7 @@ export class NetworkKernel {
   readonly #options: NetworkKernelOptions;
   readonly #requests: NetlinkSocket;
   readonly #events: readonly NetlinkSocket[];
+  readonly #linkEvents: NetlinkSocket;
   readonly #stops: readonly (() => void)[];
   readonly #entries = new DesiredEntries();
   #wanted: DesiredDevices | undefined;
@@ -128,6 +129,7 @@ export class NetworkKernel {
     const listening = (): NetlinkSocket => NetlinkSocket.open(NETLINK_ROUTE, { receiveBytes: EVENT_BYTES });
     const [links, addresses, routes, neighbours] = [listening(), listening(), listening(), listening()];
     this.#events = [links, addresses, routes, neighbours];
+    this.#linkEvents = links;
     this.#stops = [
       watchLinks(poller, links, (event) => {
         if (event.event === 'overrun') this.#look();
@@ -330,6 +332,7 @@ export class NetworkKernel {
     let changes = 0;
     try {
       changes += this.#compareDevices(wanted, cause);
+      if (changes > 0) this.#skipOwnEvents(wanted);
       changes += this.#compareAddresses(wanted, cause);
       for (const step of this.#differences(wanted, cause)) {
         // Whoever is told of a peer's change meanwhile is done with it at once: each step looks again at what is wanted.
@@ -343,7 +346,7 @@ export class NetworkKernel {
       this.#refuse('link', 'reading what the kernel has', error);
     }
     const tookMs = performance.now() - startedAt;
-    this.#notBefore = performance.now() + tookMs * REST_FACTOR;
+    this.#notBefore = performance.now() + Math.min(tookMs * REST.factor, REST.mostMs);
     observer.compared(tookMs, changes);
   }
 
@@ -405,6 +408,24 @@ export class NetworkKernel {
       }
     }
     return changes;
+  }
+
+  /**
+   * Making a device tells of it in several states. Those events are not news: everything else is read after them, and whether somebody
+   * else interfered is seen by looking at the devices once more.
+   */
+  #skipOwnEvents({ devices }: DesiredDevices): void {
+    try {
+      while (this.#linkEvents.receive() !== undefined);
+    } catch {
+      // Overrun: what was lost is what was to be skipped.
+    }
+    const links = listLinks(this.#requests);
+    for (const { name, index } of links) this.#others.set(name, index);
+    for (const device of devices) {
+      const link = links.find((each) => each.name === device.name);
+      if (link === undefined || this.#indexes.get(device.name) !== link.index || linkChange(device, link) !== undefined) this.#dirty = true;
+    }
   }
 
   #forgetIndex(name: string): void {

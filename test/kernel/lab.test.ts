@@ -119,7 +119,7 @@ describe('Lab', function () {
       (await lab.exec('node/n1', ['ip', '-6', 'route', 'show'])).stdout,
       /^fd00:10:244:1::\/64 via fd00:10:244:1:: dev flannel-v6\.1 /m,
     );
-    assert.match((await lab.exec('dev/a', ['ip', 'link', 'show', 'eth0'])).stdout, /mtu 1450/);
+    assert.match((await lab.exec('dev/a', ['ip', 'link', 'show', 'eth0'])).stdout, /mtu 1430/);
   });
 
   it('measures as denied exactly what a rule on the node drops, and says so soon', async () => {

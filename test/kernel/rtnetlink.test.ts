@@ -4,7 +4,16 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { KernelError, NETLINK_ROUTE, NetlinkSocket, Poller } from 'nftables-js';
 import { eventually, onlyInSandbox } from '../../packages/nftables-js/test/eventually.ts';
-import { type AddressEvent, listAddresses, watchAddresses } from '../../src/rtnetlink/addresses.ts';
+import { type Address, formatAddress, parseAddress } from '../../src/policy/address.ts';
+import {
+  addAddress,
+  type AddressEvent,
+  ADDRESS_FLAG,
+  deleteAddress,
+  listAddresses,
+  type NewAddress,
+  watchAddresses,
+} from '../../src/rtnetlink/addresses.ts';
 import {
   bridgeFilteringAvailable,
   type Link,
@@ -17,6 +26,8 @@ import {
 interface IpLink {
   readonly ifindex: number;
   readonly ifname: string;
+  readonly mtu: number;
+  readonly address?: string;
   readonly flags: readonly string[];
   readonly master?: string;
   readonly linkinfo?: { readonly info_kind?: string; readonly info_data?: { nf_call_iptables?: number; nf_call_ip6tables?: number } };
@@ -24,7 +35,14 @@ interface IpLink {
 
 interface IpAddresses {
   readonly ifindex: number;
-  readonly addr_info: readonly { readonly family: string; readonly local: string; readonly prefixlen: number; readonly scope: string }[];
+  readonly addr_info: readonly {
+    readonly family: string;
+    readonly local: string;
+    readonly prefixlen: number;
+    readonly scope: string;
+    readonly broadcast?: string;
+    readonly nodad?: boolean;
+  }[];
 }
 
 function ip(...parts: string[]): string {
@@ -37,10 +55,10 @@ function bridgesOfIp(name: string): [number | undefined, number | undefined] {
   return [data?.nf_call_iptables, data?.nf_call_ip6tables];
 }
 
-function show(address: Uint8Array): string {
-  if (address.length === 4) return address.join('.');
-  const groups = Array.from({ length: 8 }, (_, at) => (((address[at * 2] ?? 0) << 8) | (address[at * 2 + 1] ?? 0)).toString(16));
-  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
+function parse(text: string): Address {
+  const address = parseAddress(text);
+  assert.ok(address !== undefined, text);
+  return address;
 }
 
 describe('rtnetlink', () => {
@@ -93,7 +111,13 @@ describe('rtnetlink', () => {
           kind,
           master: link.master === undefined ? undefined : indexes.get(link.master),
           up: link.flags.includes('UP'),
+          // What `ip` calls NO-CARRIER.
+          running: link.flags.includes('UP') && !link.flags.includes('NO-CARRIER'),
+          mtu: link.mtu,
+          address: link.address,
           bridge: kind === 'bridge' ? { iptables: data?.nf_call_iptables === 1, ip6tables: data?.nf_call_ip6tables === 1 } : undefined,
+          vxlan: undefined,
+          ipip: undefined,
         };
       });
       assert.ok(expected.length >= 4);
@@ -192,7 +216,7 @@ describe('rtnetlink', () => {
   describe('addresses', () => {
     const all = () =>
       listAddresses(open())
-        .map(({ link, family, address, prefixLength, scope }) => `${link} ${family} ${show(address)}/${prefixLength} ${scope}`)
+        .map(({ link, family, address, prefixLength, scope }) => `${link} ${family} ${formatAddress(address)}/${prefixLength} ${scope}`)
         .toSorted();
 
     it('gives what `ip address` gives', () => {
@@ -206,11 +230,60 @@ describe('rtnetlink', () => {
       assert.deepEqual(all(), expected.toSorted());
     });
 
+    it('gives a link addresses as `ip address add` does, and takes them', () => {
+      const { index: link } = find('rt-br');
+      const socket = open();
+      const own = () => {
+        const [shown] = JSON.parse(ip('-j', 'address', 'show', 'dev', 'rt-br')) as IpAddresses[];
+        return (shown?.addr_info ?? [])
+          .filter(({ local }) => !local.startsWith('fe80:'))
+          .map(({ local, prefixlen, scope, broadcast, nodad }) =>
+            [`${local}/${prefixlen}`, scope, broadcast, nodad === true ? 'nodad' : undefined]
+              .filter((part) => part !== undefined)
+              .join(' '),
+          );
+      };
+      const added: NewAddress[] = [
+        { link, address: parse('192.0.2.1'), prefixLength: 24 },
+        { link, address: parse('10.244.1.0'), prefixLength: 32 },
+        { link, address: parse('198.51.100.2'), prefixLength: 31, scope: 'link' },
+        { link, address: parse('2001:db8::1'), prefixLength: 64, noDuplicateDetection: true },
+        { link, address: parse('2001:db8:1::1'), prefixLength: 128 },
+      ];
+      for (const address of added) addAddress(socket, address);
+      assert.deepEqual(own().toSorted(), [
+        '10.244.1.0/32 global',
+        '192.0.2.1/24 global 192.0.2.255',
+        '198.51.100.2/31 link',
+        '2001:db8:1::1/128 global',
+        '2001:db8::1/64 global nodad',
+      ]);
+      const listed = listAddresses(socket).find(({ address }) => address === parse('2001:db8::1'));
+      assert.equal((listed?.flags ?? 0) & ADDRESS_FLAG.noDuplicateDetection, ADDRESS_FLAG.noDuplicateDetection);
+      for (const address of added) deleteAddress(socket, address);
+      assert.deepEqual(own(), []);
+    });
+
+    it('says which address it was about when it is there already, not there, or its link is gone', () => {
+      const { index: link } = find('rt-br');
+      const address = { link, address: parse('192.0.2.1'), prefixLength: 24 };
+      const refusal = (code: string) => (error: unknown) =>
+        error instanceof KernelError && error.code === code && error.message.includes('192.0.2.1/24');
+      const socket = open();
+      addAddress(socket, address);
+      assert.throws(() => addAddress(socket, address), refusal('EEXIST'));
+      assert.throws(() => deleteAddress(socket, { ...address, prefixLength: 25 }), { code: 'EADDRNOTAVAIL' });
+      deleteAddress(socket, address);
+      assert.throws(() => deleteAddress(socket, address), refusal('EADDRNOTAVAIL'));
+      ip('link', 'del', 'rt-br');
+      assert.throws(() => addAddress(socket, address), refusal('ENODEV'));
+    });
+
     it('notices addresses of both families that come and go', async () => {
       const events: AddressEvent[] = [];
       watchAddresses(poller, open(), (event) => events.push(event));
       const heard = (event: 'address' | 'gone', address: string) =>
-        events.some((heard) => heard.event === event && show(heard.address.address) === address);
+        events.some((heard) => heard.event === event && formatAddress(heard.address.address) === address);
       ip('address', 'add', '192.0.2.1/24', 'dev', 'rt-br');
       await eventually('the IPv4 address', () => heard('address', '192.0.2.1'));
       ip('-6', 'address', 'add', '2001:db8::1/64', 'dev', 'rt-br', 'nodad');

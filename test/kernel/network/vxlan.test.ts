@@ -38,7 +38,10 @@ describe('the backend vxlan', function () {
   it('makes the devices, and for each peer a neighbour, a forwarding entry and a route, of both families', async () => {
     await start();
     const [v4, v6] = [vtep('flannel.1'), vtep('flannel-v6.1')];
-    assert.deepEqual([v4.mtu, v4.address, v4.up, v6.mtu, v6.address, v6.up], [1450, '0e:04:00:00:00:00', true, 1430, '0e:06:00:00:00:00', true]);
+    assert.deepEqual(
+      [v4.mtu, v4.address, v4.up, v6.mtu, v6.address, v6.up],
+      [1450, '0e:04:00:00:00:00', true, 1430, '0e:06:00:00:00:00', true],
+    );
     assert.deepEqual([v4.data['id'], v4.data['port'], v4.data['local'], v4.data['learning']], [1, 8472, '172.18.0.1', false]);
     assert.equal(v6.data['local6'] ?? v6.data['local'], 'fd00:172:18::1');
     const addresses = (name: string): string[] =>
@@ -49,7 +52,10 @@ describe('the backend vxlan', function () {
     assert.deepEqual(addresses('flannel-v6.1'), ['fd00:10:244::/128']);
     assert.deepEqual(node.neighbours('flannel.1'), ['10.244.1.0 0e:04:00:00:00:01', '10.244.2.0 0e:04:00:00:00:02']);
     assert.deepEqual(node.neighbours('flannel-v6.1'), ['fd00:10:244:1:: 0e:06:00:00:00:01', 'fd00:10:244:2:: 0e:06:00:00:00:02']);
-    assert.deepEqual(node.forwarding('flannel.1'), ['0e:04:00:00:00:01 172.18.0.101 permanent', '0e:04:00:00:00:02 172.18.0.102 permanent']);
+    assert.deepEqual(node.forwarding('flannel.1'), [
+      '0e:04:00:00:00:01 172.18.0.101 permanent',
+      '0e:04:00:00:00:02 172.18.0.102 permanent',
+    ]);
     assert.deepEqual(node.forwarding('flannel-v6.1'), [
       '0e:06:00:00:00:01 fd00:172:18::65 permanent',
       '0e:06:00:00:00:02 fd00:172:18::66 permanent',
@@ -93,7 +99,22 @@ describe('the backend vxlan', function () {
         'link',
         (n) => {
           n.ip('link', 'del', 'flannel.1');
-          n.ip('link', 'add', 'flannel.1', 'type', 'vxlan', 'id', '7', 'dev', 'eth0', 'local', '172.18.0.1', 'dstport', '8472', 'nolearning');
+          n.ip(
+            'link',
+            'add',
+            'flannel.1',
+            'type',
+            'vxlan',
+            'id',
+            '7',
+            'dev',
+            'eth0',
+            'local',
+            '172.18.0.1',
+            'dstport',
+            '8472',
+            'nolearning',
+          );
         },
       ],
       ['an address that was removed', 'address', (n) => n.ip('addr', 'del', '10.244.0.0/32', 'dev', 'flannel.1')],
@@ -205,7 +226,14 @@ describe('the backend vxlan', function () {
     leases.initial.push(
       { ...peer(4), node: 'other-backend', backendType: 'host-gw' },
       peer(5, { at: '172.18.0.101' }),
-      { ...peer(6), v4: { subnet: peer(6).v4?.subnet ?? OWN.v4!, publicAddress: address('172.18.0.106'), data: { VNI: 9, VtepMAC: '0e:04:00:00:00:06' } } }, // biome-ignore lint: OWN has it
+      {
+        ...peer(6),
+        v4: {
+          subnet: peer(6).v4?.subnet ?? OWN.v4!,
+          publicAddress: address('172.18.0.106'),
+          data: { VNI: 9, VtepMAC: '0e:04:00:00:00:06' },
+        },
+      }, // biome-ignore lint: OWN has it
       { ...peer(7), node: 'impostor', v4: { ...peer(7).v4!, subnet: OWN.v4! } }, // biome-ignore lint: both are there
     );
     await start();
@@ -253,10 +281,16 @@ describe('the backend vxlan', function () {
     assert.deepEqual(node.neighbours('flannel.1'), ['10.244.2.0 0e:04:00:00:00:02']);
     // The peer turns out to be on this segment, and then behind a router after all.
     node.ip('route', 'add', '10.9.9.9/32', 'dev', 'eth0');
-    await eventually(() => /^10\.244\.2\.0\/24 via 10\.9\.9\.9 dev eth0$/m.test(node.state()), () => node.state());
+    await eventually(
+      () => /^10\.244\.2\.0\/24 via 10\.9\.9\.9 dev eth0$/m.test(node.state()),
+      () => node.state(),
+    );
     assert.deepEqual(node.neighbours('flannel.1'), []);
     node.ip('route', 'del', '10.9.9.9/32');
-    await eventually(() => /^10\.244\.2\.0\/24 via 10\.244\.2\.0 dev flannel\.1 onlink$/m.test(node.state()), () => node.state());
+    await eventually(
+      () => /^10\.244\.2\.0\/24 via 10\.244\.2\.0 dev flannel\.1 onlink$/m.test(node.state()),
+      () => node.state(),
+    );
     assert.deepEqual(node.forwarding('flannel.1'), ['0e:04:00:00:00:02 10.9.9.9 permanent']);
   });
 

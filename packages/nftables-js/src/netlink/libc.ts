@@ -7,6 +7,7 @@ import koffi from 'koffi';
 export const ERRNO: Readonly<Record<number, string>> = {
   1: 'EPERM',
   2: 'ENOENT',
+  3: 'ESRCH',
   4: 'EINTR',
   5: 'EIO',
   7: 'E2BIG',
@@ -36,10 +37,12 @@ export const ERRNO: Readonly<Record<number, string>> = {
   97: 'EAFNOSUPPORT',
   98: 'EADDRINUSE',
   99: 'EADDRNOTAVAIL',
+  100: 'ENETDOWN',
   101: 'ENETUNREACH',
   105: 'ENOBUFS',
   110: 'ETIMEDOUT',
   111: 'ECONNREFUSED',
+  113: 'EHOSTUNREACH',
 };
 
 /** `EPERM` for 1; `E<number>` for one without a name here. */
