@@ -109,6 +109,8 @@ export class DesiredEntries {
   /** The keys of each node. */
   readonly #keys = new Map<string, readonly string[]>();
   readonly #contested = new Set<string>();
+  /** How many claims name each device. */
+  readonly #devices = new Map<string, number>();
 
   /** Says what a node wants from now on; nothing: it is gone. What that changes, in the order it is to be done. */
   set(node: string, entries: readonly Entry[]): KeyChange[] {
@@ -126,6 +128,8 @@ export class DesiredEntries {
       const key = keyOf(entry);
       remember(key);
       const claims = this.#claims.get(key);
+      this.#count(claims?.get(node), -1);
+      this.#count(entry, 1);
       if (claims === undefined) this.#claims.set(key, new Map([[node, entry]]));
       else claims.set(node, entry);
       if (claims !== undefined && claims.size > 1) this.#contested.add(key);
@@ -141,9 +145,22 @@ export class DesiredEntries {
 
   #unclaim(key: string, node: string): void {
     const claims = this.#claims.get(key);
+    this.#count(claims?.get(node), -1);
     claims?.delete(node);
     if (claims === undefined || claims.size < 2) this.#contested.delete(key);
     if (claims?.size === 0) this.#claims.delete(key);
+  }
+
+  #count(entry: Entry | undefined, by: 1 | -1): void {
+    if (entry === undefined) return;
+    const count = (this.#devices.get(entry.device) ?? 0) + by;
+    if (count === 0) this.#devices.delete(entry.device);
+    else this.#devices.set(entry.device, count);
+  }
+
+  /** Whether anything that is wanted is on this device. */
+  uses(device: string): boolean {
+    return this.#devices.has(device);
   }
 
   get(key: string): Entry | undefined {

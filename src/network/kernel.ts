@@ -237,7 +237,10 @@ export class NetworkKernel {
     this.#others.set(link.name, link.index);
     const device = this.#device(link.name);
     if (device === undefined) {
-      if (!isOverlayName(link.name)) this.#options.onUnderlay({ kind: 'link', name: link.name });
+      if (isOverlayName(link.name)) return;
+      // IPv4 routes go silently with a link that is set down.
+      if (this.#entries.uses(link.name)) this.#look();
+      this.#options.onUnderlay({ kind: 'link', name: link.name });
       return;
     }
     if (
@@ -331,6 +334,7 @@ export class NetworkKernel {
     const slices = new TimeSlices();
     let changes = 0;
     try {
+      changes += await this.#makeTunnel(wanted, cause);
       changes += this.#compareDevices(wanted, cause);
       if (changes > 0) this.#skipOwnEvents(wanted);
       changes += this.#compareAddresses(wanted, cause);
@@ -350,7 +354,25 @@ export class NetworkKernel {
     observer.compared(tookMs, changes);
   }
 
-  #compareDevices({ devices, networks, tunnel }: DesiredDevices, cause: 'wanted' | 'repair'): number {
+  /** A device that a process holds open: making it may have to wait for the end of the one before. */
+  async #makeTunnel({ devices, tunnel }: DesiredDevices, cause: 'wanted' | 'repair'): Promise<number> {
+    const device = devices.find(({ kind }) => kind === 'tun');
+    if (device === undefined || tunnel === undefined) return 0;
+    const { name } = device;
+    if (listLinks(this.#requests).some((link) => link.name === name)) return 0;
+    const what = `device ${name}`;
+    try {
+      await tunnel.create();
+      this.#refused.delete(what);
+      this.#options.observer.changed('link', `${name} made`, cause);
+      return 1;
+    } catch (error) {
+      this.#refuse('link', what, error);
+      return 0;
+    }
+  }
+
+  #compareDevices({ devices, networks }: DesiredDevices, cause: 'wanted' | 'repair'): number {
     let changes = 0;
     const done = (what: string, why: 'wanted' | 'repair' | 'stale' = cause): void => {
       changes++;
@@ -361,6 +383,11 @@ export class NetworkKernel {
     for (const { name, index } of links.values()) this.#others.set(name, index);
     for (const device of devices) {
       const { name } = device;
+      // Why it could not be made has been said.
+      if (device.kind === 'tun' && !links.has(name)) {
+        this.#forgetIndex(name);
+        continue;
+      }
       this.#attempt('link', `device ${name}`, () => {
         let link = links.get(name);
         const reason = link === undefined ? undefined : incompatibility(device, link);
@@ -370,7 +397,7 @@ export class NetworkKernel {
           link = undefined;
         }
         if (link === undefined) {
-          this.#makeDevice(device, tunnel);
+          this.#makeDevice(device);
           done(`${name} made`);
           link = listLinks(this.#requests).find((each) => each.name === name);
           if (link === undefined) throw new SluiceError('DEVICE_GONE', `${name} was removed while it was being made`);
@@ -434,13 +461,11 @@ export class NetworkKernel {
     if (index !== undefined) this.#names.delete(index);
   }
 
-  #makeDevice(device: OverlayDevice, tunnel: Tunnel | undefined): void {
+  #makeDevice(device: OverlayDevice): void {
     const { name, mtu } = device;
     try {
-      if (device.kind === 'tun') {
-        if (tunnel === undefined) throw new SluiceError('DEVICE_GONE', `nobody holds ${name} open`);
-        tunnel.create();
-      } else if (device.kind === 'vxlan') {
+      if (device.kind === 'tun') throw new SluiceError('DEVICE_GONE', `nobody holds ${name} open`);
+      if (device.kind === 'vxlan') {
         const { mac, vni, port, local, underlay, learning, gbp } = device;
         addLink(this.#requests, { name, kind: 'vxlan', mtu, address: mac, vxlan: { vni, port, local, underlay, learning, gbp } });
       } else if (device.kind === 'ipip') addLink(this.#requests, { name, kind: 'ipip', local: device.local, mtu });

@@ -45,6 +45,10 @@ export interface LeaseDirectoryOptions {
   readonly subnetFile: string | undefined;
   /** Somebody had changed what this node tells; it is told again. */
   readonly onRepair: (what: string) => void;
+  /** How often the claim of the subnet is written again: {@link CLAIM_EVERY_MS} unless given. */
+  readonly claimEveryMs?: number;
+  /** For whatever writes files more slowly than {@link QUIET_MS} allows for. */
+  readonly quietMs?: number;
 }
 
 /** A node's file, as it was last read. */
@@ -63,6 +67,7 @@ interface Entry {
 export class LeaseDirectory implements LeaseSource {
   readonly #options: LeaseDirectoryOptions;
   readonly #families: readonly ConfFamily[];
+  readonly #quietMs: number;
   readonly #claims: SubnetClaims;
   readonly #watch: DirectoryWatch;
   readonly #stopping = new AbortController();
@@ -80,6 +85,8 @@ export class LeaseDirectory implements LeaseSource {
   #waiting: string | undefined;
   #claimedAt = 0;
   #rival: string | undefined;
+  /** At the last look. */
+  #isOwnFileThere = false;
   /** The text of this node's file, once it has been written. */
   #announced: string | undefined;
 
@@ -93,10 +100,11 @@ export class LeaseDirectory implements LeaseSource {
       });
     }
     this.#options = options;
+    this.#quietMs = options.quietMs ?? QUIET_MS;
     this.#families = familiesOf(conf);
     for (const { family } of this.#families) subnetPlan(conf, family);
     this.#claims = new SubnetClaims(join(directory, CLAIMS), node);
-    this.#watch = new DirectoryWatch(directory, () => this.#lookIn(QUIET_MS));
+    this.#watch = new DirectoryWatch(directory, () => this.#lookIn(this.#quietMs));
   }
 
   start(listener: LeaseSourceListener): void {
@@ -154,7 +162,7 @@ export class LeaseDirectory implements LeaseSource {
       this.#takeSubnets();
       this.#tell();
       this.#keepOwnFile();
-      this.#lookIn(isSettled ? LOOK_EVERY_MS : QUIET_MS);
+      this.#lookIn(isSettled ? LOOK_EVERY_MS : this.#quietMs);
     } catch (error) {
       this.#listener?.failed(`reading the leases in ${this.#options.directory}`, readable(error, this.#options.directory), LOOK_EVERY_MS);
       if (this.#own === undefined) this.#wait(error);
@@ -185,22 +193,21 @@ export class LeaseDirectory implements LeaseSource {
       seen.add(node);
       const entry = this.#entries.get(node);
       const signature = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
-      if (entry?.signature === signature) {
-        entry.missedAt = undefined;
-        continue;
-      }
+      if (entry !== undefined) entry.missedAt = undefined;
+      if (entry?.signature === signature) continue;
       const age = Date.now() - Number(stat.ctimeNs / 1_000_000n);
       // At the start everything is read; ages below zero are of another machine's clock.
-      if (this.#synced && age >= 0 && age < QUIET_MS && this.#unsettledLooks < UNSETTLED_LOOKS_MAX) unsettled++;
+      if (this.#synced && age >= 0 && age < this.#quietMs && this.#unsettledLooks < UNSETTLED_LOOKS_MAX) unsettled++;
       else this.#readFile(node, signature);
     }
     const now = performance.now();
     for (const [node, entry] of this.#entries) {
       if (seen.has(node)) continue;
       entry.missedAt ??= now;
-      if (now - entry.missedAt >= QUIET_MS) this.#entries.delete(node);
+      if (now - entry.missedAt >= this.#quietMs) this.#entries.delete(node);
       else unsettled++;
     }
+    this.#isOwnFileThere = seen.has(this.#options.node);
     this.#unsettledLooks = unsettled === 0 ? 0 : this.#unsettledLooks + 1;
     return unsettled === 0;
   }
@@ -266,7 +273,8 @@ export class LeaseDirectory implements LeaseSource {
   #keepOwnFile(): void {
     const { node, onRepair } = this.#options;
     const entry = this.#entries.get(node);
-    if (this.#announced === undefined || entry?.text === this.#announced) return;
+    // One that is there and has not been read is just being written.
+    if (this.#announced === undefined || entry?.text === this.#announced || false) return;
     if (entry !== undefined && (entry.problem !== undefined || entry.file === undefined || !this.#isOwn(entry.file.subnets))) return;
     this.#write(this.#announced);
     onRepair(`${this.#path(node)} ${entry === undefined ? 'was missing' : 'had been changed'}; it is written again`);
@@ -306,7 +314,7 @@ export class LeaseDirectory implements LeaseSource {
       return Object.values(file?.subnets ?? {}).some((each: Prefix) => formatPrefix(each) === formatPrefix(subnet));
     };
     if (this.#own !== undefined) {
-      if (now - this.#claimedAt < CLAIM_EVERY_MS) return;
+      if (now - this.#claimedAt < (this.#options.claimEveryMs ?? CLAIM_EVERY_MS)) return;
       this.#claimedAt = now;
       const rivals = Object.values(this.#own).map((subnet: Prefix) => this.#claims.take(subnet, holds));
       this.#rival = rivals.find((rival) => rival !== undefined);

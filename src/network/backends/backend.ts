@@ -57,8 +57,8 @@ export interface Backend {
 
 /** What a backend does besides entries of the kernel's tables. */
 export interface Tunnel {
-  /** Makes its device anew, which is missing. */
-  create(): void;
+  /** Makes its device anew, which is missing; one at a time. */
+  create(): Promise<void>;
   setPeer(lease: Lease): void;
   removePeer(lease: Lease): void;
   close(): Promise<void>;

@@ -25,18 +25,18 @@ export class UdpTunnel implements Tunnel {
   readonly #options: UdpTunnelOptions;
   readonly #peers = new Map<string, FamilyLease>();
   #proxy: UdpProxy | undefined;
-  #closing: Promise<void> = Promise.resolve();
 
   constructor(options: UdpTunnelOptions) {
     this.#options = options;
   }
 
   /** @throws SluiceError where there is no TUN, or the port is taken */
-  create(): void {
+  async create(): Promise<void> {
     const { device, address, tunAddress, port, mtu, onError, inNode } = this.#options;
     const before = this.#proxy;
     this.#proxy = undefined;
-    if (before !== undefined) this.#closing = before.close().catch(onError);
+    // It has the port until then.
+    await before?.close().catch(onError);
     this.#proxy = inNode(() => {
       const tun = openTun(device);
       try {
@@ -72,7 +72,6 @@ export class UdpTunnel implements Tunnel {
   }
 
   async close(): Promise<void> {
-    await this.#closing;
     await this.#proxy?.close();
     this.#proxy = undefined;
   }
