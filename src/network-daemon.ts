@@ -1,12 +1,11 @@
 /** The network daemon of one node: wires leases, the node's network, log, metrics and probes together, and nothing more. */
-import { writeFileSync } from 'node:fs';
 import { Poller } from 'nftables-js';
 import { NodeNetwork, type NodeNetworkOptions, type NetworkObserver } from './network/node-network.ts';
 import { errorFields, type Logger } from './observability/log.ts';
 import { HttpServer, type ListenAddress, type Page, text } from './observability/http-server.ts';
 import type { NetworkMetrics } from './observability/network-metrics.ts';
 
-export interface NetworkDaemonOptions extends Omit<NodeNetworkOptions, 'poller' | 'observer' | 'inNode' | 'writeSysctl'> {
+export interface NetworkDaemonOptions extends Omit<NodeNetworkOptions, 'poller' | 'observer' | 'inNode'> {
   readonly log: Logger;
   readonly healthAddress: ListenAddress | undefined;
   readonly metrics: NetworkMetrics | undefined;
@@ -54,7 +53,6 @@ export function startNetwork(options: NetworkDaemonOptions): NetworkDaemon {
     poller,
     observer,
     inNode: (action) => action(),
-    writeSysctl: (key, value) => writeFileSync(`/proc/sys/${key}`, value),
   });
   metrics?.describe(() => ({
     ready: network.unready.length === 0,

@@ -7,7 +7,7 @@ import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { SluiceError, systemErrorCode } from '../errors.ts';
 import type { ApiClient } from '../kubernetes/api/client.ts';
-import { conflist, conflistText } from '../network/cni/conflist.ts';
+import { type Conflist, conflist } from '../network/cni/conflist.ts';
 import type { LeaseSource } from '../network/lease-source.ts';
 import { type NetConf, parseNetConf } from '../network/net-conf.ts';
 import type { Configuration } from '../network/node-network.ts';
@@ -46,7 +46,7 @@ async function run(flags: NetworkFlags): Promise<void> {
     return;
   }
   const conf = parseNetConf(readNetConf(settings.netConfigPath), settings.netConfigPath);
-  const cniContent = readTemplate(settings, conf);
+  const cniList = readTemplate(settings, conf);
   const client = await openClient(settings);
   const node = settings.node ?? (client === undefined ? undefined : await nodeOfPod(client)) ?? hostname();
   const log = createLog(settings.logLevel, { node });
@@ -78,7 +78,7 @@ async function run(flags: NetworkFlags): Promise<void> {
       },
       blackholeRoute: settings.ipBlackholeRoute,
       bridge: settings.bridge,
-      cni: settings.cniConfFile === undefined ? undefined : { file: settings.cniConfFile, content: cniContent },
+      cni: settings.cniConfFile === undefined ? undefined : { file: settings.cniConfFile, list: cniList },
       log,
       healthAddress: settings.healthzPort === 0 ? undefined : { host: formatAddress(settings.healthzIp), port: settings.healthzPort },
       metrics,
@@ -123,7 +123,7 @@ function readNetConf(path: string): string {
 }
 
 /** What the container runtime is told, made from flannel's template where there is one. Checked before anything is done. */
-function readTemplate(settings: NetworkSettings, conf: NetConf): (configuration: Configuration) => string {
+function readTemplate(settings: NetworkSettings, conf: NetConf): (configuration: Configuration) => Conflist {
   const path = settings.cniConfTemplate ?? join(dirname(settings.netConfigPath), 'cni-conf.json');
   let template: unknown;
   try {
@@ -142,17 +142,15 @@ function readTemplate(settings: NetworkSettings, conf: NetConf): (configuration:
       );
     }
   }
-  const make = ({ mtu, families }: Pick<Configuration, 'mtu' | 'families'>): string =>
-    conflistText(
-      conflist({
-        mtu,
-        subnets: families.map(({ subnet }) => subnet),
-        networks: families.map(({ network }) => network),
-        ipMasq: settings.ipMasq,
-        bridge: settings.bridge ?? 'cni0',
-        template,
-      }),
-    );
+  const make = ({ mtu, families }: Pick<Configuration, 'mtu' | 'families'>): Conflist =>
+    conflist({
+      mtu,
+      subnets: families.map(({ subnet }) => subnet),
+      networks: families.map(({ network }) => network),
+      ipMasq: settings.ipMasq,
+      bridge: settings.bridge ?? 'cni0',
+      template,
+    });
   const networks = [conf.network, conf.ipv6Network].filter((network) => network !== undefined);
   make({
     mtu: 1450,

@@ -103,7 +103,6 @@ export class LabNetworks {
       bridge: 'cni0',
       cni: undefined,
       inNode: (action) => inNamespace(netns, action),
-      writeSysctl: (key, value) => inNamespace(netns, () => writeFileSync(`/proc/sys/${key}`, value)),
     });
     this.#networks.set(name, network);
   }

@@ -68,8 +68,8 @@ export interface NetworkKernelOptions {
   readonly observer: KernelObserver;
   /** An interface, its addresses or a route outside of the cluster's networks has changed. */
   readonly onUnderlay: (event: UnderlayEvent) => void;
-  /** Writes a value below /proc/sys, in the network namespace that the sockets are in. May throw. */
-  readonly writeSysctl: (key: string, value: string) => void;
+  /** A device has been made: for what cannot be said through netlink. */
+  readonly onMade: (device: string) => void;
 }
 
 export type UnderlayEvent =
@@ -364,6 +364,7 @@ export class NetworkKernel {
     try {
       await tunnel.create();
       this.#refused.delete(what);
+      this.#options.onMade(name);
       this.#options.observer.changed('link', `${name} made`, cause);
       return 1;
     } catch (error) {
@@ -401,7 +402,7 @@ export class NetworkKernel {
           done(`${name} made`);
           link = listLinks(this.#requests).find((each) => each.name === name);
           if (link === undefined) throw new SluiceError('DEVICE_GONE', `${name} was removed while it was being made`);
-          this.#quietSysctl(name);
+          this.#options.onMade(name);
           // Before it is set up it has to have all that it is made of; setting it up is part of making it.
           const change = linkChange(device, link);
           if (change !== undefined) changeLink(this.#requests, link, change);
@@ -476,15 +477,6 @@ export class NetworkKernel {
         hint: `Load the module (modprobe ${device.kind}), or choose another backend in net-conf.json.`,
         cause: error,
       });
-    }
-  }
-
-  /** Router advertisements have no business on an overlay device (flanneld's way). */
-  #quietSysctl(name: string): void {
-    try {
-      this.#options.writeSysctl(`net/ipv6/conf/${name}/accept_ra`, '0');
-    } catch {
-      // No IPv6, or /proc/sys is read-only: an overlay device hears advertisements only from its peers, whose forwarding is on.
     }
   }
 

@@ -274,7 +274,7 @@ export class LeaseDirectory implements LeaseSource {
     const { node, onRepair } = this.#options;
     const entry = this.#entries.get(node);
     // One that is there and has not been read is just being written.
-    if (this.#announced === undefined || entry?.text === this.#announced || false) return;
+    if (this.#announced === undefined || entry?.text === this.#announced || (entry === undefined && this.#isOwnFileThere)) return;
     if (entry !== undefined && (entry.problem !== undefined || entry.file === undefined || !this.#isOwn(entry.file.subnets))) return;
     this.#write(this.#announced);
     onRepair(`${this.#path(node)} ${entry === undefined ? 'was missing' : 'had been changed'}; it is written again`);

@@ -16,7 +16,8 @@ import { HostGatewayBackend } from './backends/host-gw.ts';
 import { IpipBackend } from './backends/ipip.ts';
 import { UdpBackend } from './backends/udp.ts';
 import { VxlanBackend, vxlanDeviceName } from './backends/vxlan.ts';
-import { PodBridge } from './cni/bridge.ts';
+import { PodBridge, type PodBridgeOptions } from './cni/bridge.ts';
+import { type Conflist, conflistBridge, conflistText } from './cni/conflist.ts';
 import { contains, strictlyInside } from './devices.ts';
 import type { Entry } from './entries.ts';
 import { chooseInterface, type ExternalInterface, type InterfaceOptions } from './external-interface.ts';
@@ -26,6 +27,7 @@ import type { Lease } from './lease.ts';
 import type { Announcement, FamilyAnnouncement, LeaseSource, OwnLease } from './lease-source.ts';
 import { Masquerade, removeMasquerade, type Spawn } from './masquerade/masquerade.ts';
 import type { BackendConf, NetConf } from './net-conf.ts';
+import { refuseAdvertisements } from './router-advertisements.ts';
 import { formatSubnetEnv } from './subnet-env.ts';
 
 /** What was repaired or changed, for logs and metrics. */
@@ -69,14 +71,12 @@ export interface NodeNetworkOptions {
   readonly rules: RuleOptions | undefined;
   /** A route that refuses what is for pods of this node that are not there. */
   readonly blackholeRoute: boolean;
-  /** Pods' bridge, made before the first pod; undefined: somebody else does. */
+  /** Pods' bridge, made before the first pod, as the configuration for the runtime has it, if there is one; undefined: somebody else makes it. */
   readonly bridge: string | undefined;
   /** The file for the container runtime, and what it says; undefined: somebody else writes it. */
-  readonly cni: { readonly file: string; readonly content: (configuration: Configuration) => string } | undefined;
+  readonly cni: { readonly file: string; readonly list: (configuration: Configuration) => Conflist } | undefined;
   /** Calls it with this thread in the node's network namespace. It must be synchronous. */
   readonly inNode: <T>(action: () => T) => T;
-  /** Writes a value below /proc/sys of the node. */
-  readonly writeSysctl: (key: string, value: string) => void;
 }
 
 export interface RuleOptions {
@@ -116,11 +116,11 @@ export class NodeNetwork {
 
   private constructor(options: NodeNetworkOptions) {
     this.#options = options;
-    const { observer, poller, writeSysctl, inNode } = options;
+    const { observer, poller, inNode } = options;
     this.#kernel = inNode(() =>
       NetworkKernel.open({
         poller,
-        writeSysctl,
+        onMade: (device) => refuse(device, options),
         observer: {
           changed: (object, what, cause) => observer.changed(object, what, cause),
           failed: (_object, what, error) => observer.failed(what, error),
@@ -495,6 +495,25 @@ function randomMac(): string {
   return [...octets].map((octet) => octet.toString(16).padStart(2, '0')).join(':');
 }
 
+/** The pods' bridge as the runtime's configuration has it; without one, as the node's own settings do. */
+function bridgeOf(
+  { bridge: name }: NodeNetworkOptions,
+  { families, mtu }: Configuration,
+  list: Conflist | undefined,
+): Pick<PodBridgeOptions, 'name' | 'subnets' | 'mtu' | 'hairpin'> | undefined {
+  if (name === undefined) return undefined;
+  const subnets = families.map(({ subnet }) => subnet);
+  if (list === undefined) return { name, subnets, mtu };
+  const bridge = conflistBridge(list);
+  if (bridge === undefined) return undefined;
+  return { name: bridge.name, mtu: bridge.mtu, hairpin: bridge.hairpin, subnets: bridge.gateway ? subnets : [] };
+}
+
+function refuse(device: string, { inNode, observer }: NodeNetworkOptions): void {
+  const problem = inNode(() => refuseAdvertisements(device));
+  if (problem !== undefined) observer.failed(`making ${device}`, new SluiceError('ADVERTISEMENTS_ACCEPTED', problem));
+}
+
 /** What is handed out for one configuration, and kept as it is. */
 class Outputs {
   readonly #closes: (() => void)[] = [];
@@ -540,17 +559,18 @@ class Outputs {
         return () => started.close();
       });
     }
-    const { bridge, cni, subnetFile } = options;
+    const { cni, subnetFile } = options;
+    const list = cni?.list(configuration);
+    const bridge = bridgeOf(options, configuration, list);
     if (bridge !== undefined) {
-      await attempt(`making the bridge ${bridge}`, () => {
+      await attempt(`making the bridge ${bridge.name}`, () => {
         const started = inNode(() =>
           PodBridge.start({
             poller,
-            name: bridge,
-            subnets: families.map(({ subnet }) => subnet),
-            mtu,
+            ...bridge,
+            onMade: () => refuse(bridge.name, options),
             onRepair: (what) => observer.changed('bridge', what, 'repair'),
-            onProblem: (text) => observer.failed(`keeping the bridge ${bridge}`, new SluiceError('BRIDGE', text)),
+            onProblem: (text) => observer.failed(`keeping the bridge ${bridge.name}`, new SluiceError('BRIDGE', text)),
           }),
         );
         return () => started.close();
@@ -571,7 +591,7 @@ class Outputs {
       await keep(subnetFile, formatSubnetEnv({ v4: of(4), v6: of(6), mtu, ipMasq: masquerade }), 'subnet.env');
     }
     // Last: from then on the runtime makes pods.
-    if (cni !== undefined) await keep(cni.file, cni.content(configuration), 'conflist');
+    if (cni !== undefined && list !== undefined) await keep(cni.file, conflistText(list), 'conflist');
     return outputs;
   }
 

@@ -45,6 +45,8 @@ export interface PodBridgeOptions {
   readonly hairpin?: boolean;
   /** Where /proc/sys is mounted. */
   readonly sysctlDirectory?: string;
+  /** It has been made, and is not up yet: for what cannot be said through netlink. */
+  readonly onMade?: () => void;
   /** Somebody had changed something, and it is as it should be again. A sentence. */
   readonly onRepair: (what: string) => void;
   /** What is wrong, and cannot be put right now. Told once for as long as it lasts; it is tried again. */
@@ -250,6 +252,7 @@ export class PodBridge {
     this.#mac ??= hardwareAddressOf(this.#gateways);
     try {
       addLink(this.#requests, { name, kind: 'bridge', address: this.#mac, bridge: { iptables: true, ip6tables: true } });
+      this.#options.onMade?.();
     } catch (error) {
       // The plugin was quicker.
       if (systemErrorCode(error) !== 'EEXIST') throw error;

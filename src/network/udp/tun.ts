@@ -56,7 +56,13 @@ function unavailable(name: string, fault: string, hint: string | undefined, caus
 const NO_DEVICE = `Load the kernel module tun on the node (modprobe tun), and mount the node's ${DEVICE} into the container.`;
 const FORBIDDEN = `The container has to be allowed the character device 10:200 (${DEVICE}); a privileged one is.`;
 
-const OPEN_HINTS: Readonly<Record<string, string>> = { ENOENT: NO_DEVICE, ENODEV: NO_DEVICE, ENXIO: NO_DEVICE, EPERM: FORBIDDEN, EACCES: FORBIDDEN };
+const OPEN_HINTS: Readonly<Record<string, string>> = {
+  ENOENT: NO_DEVICE,
+  ENODEV: NO_DEVICE,
+  ENXIO: NO_DEVICE,
+  EPERM: FORBIDDEN,
+  EACCES: FORBIDDEN,
+};
 
 const TUNSETIFF_HINTS: Readonly<Record<number, string>> = {
   [EPERM]: 'CAP_NET_ADMIN is needed, in the network namespace of the node.',

@@ -51,7 +51,10 @@ export class UdpTunnel implements Tunnel {
 
   setPeer({ node, v4 }: Lease): void {
     const before = this.#peers.get(node);
-    if (before !== undefined && (v4 === undefined || before.subnet.address !== v4.subnet.address || before.subnet.length !== v4.subnet.length))
+    if (
+      before !== undefined &&
+      (v4 === undefined || before.subnet.address !== v4.subnet.address || before.subnet.length !== v4.subnet.length)
+    )
       this.#proxy?.removeRoute(before.subnet);
     if (v4 === undefined) {
       this.#peers.delete(node);

@@ -1,7 +1,6 @@
 /** One node in a network namespace of its own, with leases from the test: what its NodeNetwork does is seen by `ip` and `bridge`. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
 import { Poller } from 'nftables-js';
 import { inNamespace } from '../../../../src/lab/namespaces.ts';
 import type { Lease } from '../../../../src/network/lease.ts';
@@ -146,7 +145,6 @@ export class NetworkNode {
       bridge: undefined,
       cni: undefined,
       inNode: (action) => inNamespace(this.netns, action),
-      writeSysctl: (key, value) => inNamespace(this.netns, () => writeFileSync(`/proc/sys/${key}`, value)),
       ...options,
     });
     return this.network;
