@@ -22,10 +22,11 @@ fi
 
 # program:package
 pairs="nft:nftables ip:iproute2 unshare:util-linux nsenter:util-linux"
-[ "${1:-}" != --tests ] || pairs="$pairs conntrack:conntrack iptables:iptables prometheus:prometheus"
+[ "${1:-}" != --tests ] || pairs="$pairs conntrack:conntrack iptables:iptables ping:iputils-ping host-local:containernetworking-plugins prometheus:prometheus"
 missing=""
 for pair in $pairs; do
-  PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair#*:}"
+  # CNI plugins are where only container runtimes look: Debian's, and where others put them.
+  PATH="$PATH:/usr/sbin:/sbin:/usr/lib/cni:/opt/cni/bin:/usr/libexec/cni" command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 if [ -n "$missing" ]; then
   install="apt-get install -y --no-install-recommends$missing"
