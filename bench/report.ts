@@ -4,6 +4,7 @@ import type { ChangesResult } from './changes/changes.ts';
 import type { ColdStartResult } from './cold-start/cold-start.ts';
 import type { ForwardingResult } from './forwarding/forwarding.ts';
 import type { Machine } from './machine.ts';
+import type { NetworkResult } from './network/network.ts';
 import type { ProgramResult } from './program.ts';
 import { median, type Spread, spread } from './statistics.ts';
 
@@ -17,6 +18,7 @@ export interface BenchResult {
   readonly coldStart?: ColdStartResult;
   readonly program?: ProgramResult;
   readonly api?: ApiResult;
+  readonly network?: NetworkResult;
 }
 
 export interface Target {
@@ -27,7 +29,7 @@ export interface Target {
 }
 
 export function report(result: BenchResult): string {
-  const { machine, quick, forwarding, changes, coldStart, program, api } = result;
+  const { machine, quick, forwarding, changes, coldStart, program, api, network } = result;
   const sections = [
     `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
   ];
@@ -37,12 +39,34 @@ export function report(result: BenchResult): string {
   if (coldStart !== undefined) sections.push(coldStartSection(coldStart));
   if (program !== undefined) sections.push(programSection(program));
   if (api !== undefined) sections.push(apiSection(api));
+  if (network !== undefined) sections.push(networkSection(network));
   const reached = targets(result);
   if (reached.length > 0 && !quick) {
     const rows = reached.map(({ what, wanted, measured, met }) => [what, wanted, measured, met ? 'yes' : 'NO']);
     sections.push(`### Targets\n\n${table(['target', 'wanted', 'measured', 'met'], rows)}`);
   }
   return sections.join('\n\n');
+}
+
+function networkSection({ peers, daemons, missing }: NetworkResult): string {
+  const rows = daemons.map(({ daemon, startsMs, join, residentBytes, idlePercent }) => [
+    daemon,
+    `${((startsMs[0] ?? Number.NaN) / 1000).toFixed(2)} s`,
+    startsMs.length < 2 ? '–' : `${(median(startsMs.slice(1)) / 1000).toFixed(2)} s`,
+    `${join.p50.toFixed(1)} / ${join.p99.toFixed(1)} ms`,
+    `${Math.round(residentBytes / 1e6)} MB`,
+    `${idlePercent.toFixed(2)} %`,
+  ]);
+  const header = [
+    'daemon',
+    'start, nothing there',
+    'start, all but one there',
+    'a node that comes, p50 / p99',
+    'memory',
+    'idle, of a core',
+  ];
+  const notes = missing === undefined ? [] : [`Left out: ${missing}.`];
+  return [`### The network of a node with ${number(peers)} peers`, table(header, rows), ...notes].join('\n\n');
 }
 
 function forwardingSection({ variants, loadUs, missing }: ForwardingResult): string {
@@ -144,7 +168,7 @@ function apiSection({ shapes, starts, latency, rate, recorded, idlePercent, stat
 }
 
 /** What issue and README promise. Nothing is said of parts that were not measured. */
-export function targets({ forwarding, changes, coldStart, program, api }: BenchResult): Target[] {
+export function targets({ forwarding, changes, coldStart, program, api, network }: BenchResult): Target[] {
   const targets: Target[] = [];
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
   const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice')).at(-1);
@@ -185,6 +209,13 @@ export function targets({ forwarding, changes, coldStart, program, api }: BenchR
     target('CPU while nothing happens', '< 0.2 %', `${idlePercent.toFixed(2)} %`, idlePercent < 0.2);
     target('CPU with 100 status updates a second', '< 5 %', `${statusUpdates.percent.toFixed(2)} %`, statusUpdates.percent < 5);
     target('the same: commits', '0', String(statusUpdates.commits), statusUpdates.commits === 0);
+  }
+  const daemon = network?.daemons.find((each) => each.daemon === 'sluice');
+  if (network !== undefined && daemon !== undefined) {
+    const [first = Number.NaN] = daemon.startsMs;
+    target(`${number(network.peers)} peers: all in the kernel`, '≤ 2 s', `${(first / 1000).toFixed(2)} s`, first <= 2_000);
+    target('the same: a node that comes, p99', '≤ 50 ms', `${ms(daemon.join.p99)} ms`, daemon.join.p99 <= 50);
+    target('the same: CPU while nothing happens', '< 0.2 %', `${daemon.idlePercent.toFixed(2)} %`, daemon.idlePercent < 0.2);
   }
   return targets;
 }

@@ -2,7 +2,7 @@
  * Measures Sluice on this machine, prints a table and writes bench/results/*.json. To be run in a sandbox, as `npm run bench` does:
  *
  *     npm run bench
- *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program, e: an API server;
+ *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program, e: an API server, f: the network;
  *                                      may be given several times
  *     npm run bench -- --quick         each part in its smallest form, to see that it works
  *
@@ -15,21 +15,23 @@ import { CHANGES_PLAN, measureChanges, QUICK_CHANGES_PLAN } from './changes/chan
 import { COLD_START_PLAN, measureColdStart, QUICK_COLD_START_PLAN } from './cold-start/cold-start.ts';
 import { FORWARDING_PLAN, measureForwarding, QUICK_FORWARDING_PLAN } from './forwarding/forwarding.ts';
 import { thisMachine } from './machine.ts';
+import { measureNetwork, NETWORK_PLAN, QUICK_NETWORK_PLAN } from './network/network.ts';
 import { measureProgram, PROGRAM_PLAN, QUICK_PROGRAM_PLAN } from './program.ts';
 import { type BenchResult, report } from './report.ts';
 
+const PARTS = ['a', 'b', 'c', 'd', 'e', 'f'];
 const RESULTS = new URL('results/', import.meta.url);
 
 const { values } = parseArgs({
   options: { only: { type: 'string', multiple: true }, quick: { type: 'boolean', default: false } },
 });
-const { quick, only = ['a', 'b', 'c', 'd', 'e'] } = values;
-const unknown = only.find((part) => !['a', 'b', 'c', 'd', 'e'].includes(part));
+const { quick, only = PARTS } = values;
+const unknown = only.find((part) => !PARTS.includes(part));
 if (unknown !== undefined || process.env['SLUICE_SANDBOX'] === undefined) {
   console.error(
     unknown === undefined
       ? 'bench: run it in a sandbox, as `npm run bench` does'
-      : `bench: there is no part "${unknown}"; parts are a, b, c, d and e`,
+      : `bench: there is no part "${unknown}"; parts are ${PARTS.join(', ')}`,
   );
   process.exit(2);
 }
@@ -48,6 +50,8 @@ if (only.includes('c')) {
 }
 if (only.includes('d')) result = { ...result, program: measureProgram(quick ? QUICK_PROGRAM_PLAN : PROGRAM_PLAN, progress('program')) };
 if (only.includes('e')) result = { ...result, api: await measureApi(quick ? QUICK_API_PLAN : API_PLAN, progress('API server')) };
+if (only.includes('f'))
+  result = { ...result, network: await measureNetwork(quick ? QUICK_NETWORK_PLAN : NETWORK_PLAN, progress('network')) };
 
 mkdirSync(RESULTS, { recursive: true });
 const file = new URL(`${startedAt.toISOString().replaceAll(':', '')}.json`, RESULTS);

@@ -109,8 +109,10 @@ export class NetworkKernel {
   readonly #names = new Map<number, string>();
   /** Index of every link by its name. */
   readonly #others = new Map<string, number>();
-  /** What the kernel refused last, by what it was. */
-  readonly #refused = new Map<string, string>();
+  /** What the kernel refuses, by what it was: as the last comparison found it, and single changes since. */
+  #refused = new Map<string, string>();
+  /** The same, of the comparison that is under way. */
+  #found: Map<string, string> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #running: Promise<void> | undefined;
@@ -150,6 +152,7 @@ export class NetworkKernel {
         else this.#neighbourSeen(event.event, event.neighbour);
       }),
     ];
+    for (const { name, index } of listLinks(this.#requests)) this.#others.set(name, index);
   }
 
   /** Opens its sockets in this thread's network namespace, and listens. Nothing is changed before {@link want}. */
@@ -178,6 +181,12 @@ export class NetworkKernel {
 
   routes(): Route[] {
     return listRoutes(this.#requests);
+  }
+
+  /** The name of a link, undefined where there is none of this index. */
+  linkName(index: number): string | undefined {
+    for (const [name, each] of this.#others) if (each === index) return name;
+    return undefined;
   }
 
   /** As `ip route get`; undefined where there is no way. */
@@ -333,6 +342,7 @@ export class NetworkKernel {
     const cause = this.#comparedOnce ? 'repair' : 'wanted';
     const slices = new TimeSlices();
     let changes = 0;
+    this.#found = new Map();
     try {
       changes += await this.#makeTunnel(wanted, cause);
       changes += this.#compareDevices(wanted, cause);
@@ -348,6 +358,10 @@ export class NetworkKernel {
       this.#comparedOnce = true;
     } catch (error) {
       this.#refuse('link', 'reading what the kernel has', error);
+    } finally {
+      // What has not been refused again is over, or not wanted any more.
+      this.#refused = this.#found;
+      this.#found = undefined;
     }
     const tookMs = performance.now() - startedAt;
     this.#notBefore = performance.now() + Math.min(tookMs * REST.factor, REST.mostMs);
@@ -357,13 +371,12 @@ export class NetworkKernel {
   /** A device that a process holds open: making it may have to wait for the end of the one before. */
   async #makeTunnel({ devices, tunnel }: DesiredDevices, cause: 'wanted' | 'repair'): Promise<number> {
     const device = devices.find(({ kind }) => kind === 'tun');
-    if (device === undefined || tunnel === undefined) return 0;
+    if (device === undefined || tunnel?.create === undefined) return 0;
     const { name } = device;
     if (listLinks(this.#requests).some((link) => link.name === name)) return 0;
     const what = `device ${name}`;
     try {
       await tunnel.create();
-      this.#refused.delete(what);
       this.#options.onMade(name);
       this.#options.observer.changed('link', `${name} made`, cause);
       return 1;
@@ -373,7 +386,7 @@ export class NetworkKernel {
     }
   }
 
-  #compareDevices({ devices, networks }: DesiredDevices, cause: 'wanted' | 'repair'): number {
+  #compareDevices({ devices, networks, tunnel }: DesiredDevices, cause: 'wanted' | 'repair'): number {
     let changes = 0;
     const done = (what: string, why: 'wanted' | 'repair' | 'stale' = cause): void => {
       changes++;
@@ -389,7 +402,7 @@ export class NetworkKernel {
         this.#forgetIndex(name);
         continue;
       }
-      this.#attempt('link', `device ${name}`, () => {
+      const isThere = this.#attempt('link', `device ${name}`, () => {
         let link = links.get(name);
         const reason = link === undefined ? undefined : incompatibility(device, link);
         if (link !== undefined && reason !== undefined) {
@@ -403,10 +416,12 @@ export class NetworkKernel {
           link = listLinks(this.#requests).find((each) => each.name === name);
           if (link === undefined) throw new SluiceError('DEVICE_GONE', `${name} was removed while it was being made`);
           this.#options.onMade(name);
+          tunnel?.configure?.(name, cause);
           // Before it is set up it has to have all that it is made of; setting it up is part of making it.
           const change = linkChange(device, link);
           if (change !== undefined) changeLink(this.#requests, link, change);
         } else {
+          tunnel?.configure?.(name, cause);
           const change = linkChange(device, link);
           if (change !== undefined) {
             changeLink(this.#requests, link, change);
@@ -420,7 +435,7 @@ export class NetworkKernel {
           this.#names.set(link.index, name);
         }
       });
-      if (!links.has(name) && this.#refused.has(`device ${name}`)) this.#forgetIndex(name);
+      if (isThere === 0 && !links.has(name)) this.#forgetIndex(name);
     }
     // What an earlier backend or VNI left; its address would be a second way to this node's subnet.
     const left = [...links.values()].filter((link) => isOverlayName(link.name) && !devices.some(({ name }) => name === link.name));
@@ -516,11 +531,7 @@ export class NetworkKernel {
     const steps: (() => void)[] = [];
     const left: (() => void)[] = [];
     for (const entry of this.#entries.all()) {
-      if (this.#isThere(entry, neighbours, forwarding, routes)) {
-        // Whatever was wrong with it is over.
-        this.#refused.delete(describeEntry(entry));
-        continue;
-      }
+      if (this.#isThere(entry, neighbours, forwarding, routes)) continue;
       steps.push(() => {
         if (sameEntry(this.#entries.get(keyOf(entry)), entry)) this.#make(entry, cause);
       });
@@ -714,7 +725,7 @@ export class NetworkKernel {
   #refuse(object: KernelObject, what: string, error: unknown): void {
     const text = error instanceof Error ? error.message : String(error);
     const isNew = this.#refused.get(what) !== text;
-    this.#refused.set(what, text);
+    (this.#found ?? this.#refused).set(what, text);
     if (isNew) this.#options.observer.failed(object, what, error);
     // A device that has just gone tells so itself; everything else is tried again.
     this.#schedule(this.#retryMs);

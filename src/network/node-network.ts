@@ -16,6 +16,7 @@ import { HostGatewayBackend } from './backends/host-gw.ts';
 import { IpipBackend } from './backends/ipip.ts';
 import { UdpBackend } from './backends/udp.ts';
 import { VxlanBackend, vxlanDeviceName } from './backends/vxlan.ts';
+import { WireguardBackend } from './backends/wireguard.ts';
 import { PodBridge, type PodBridgeOptions } from './cni/bridge.ts';
 import { type Conflist, conflistBridge, conflistText } from './cni/conflist.ts';
 import { contains, strictlyInside } from './devices.ts';
@@ -29,9 +30,11 @@ import { Masquerade, removeMasquerade, type Spawn } from './masquerade/masquerad
 import type { BackendConf, NetConf } from './net-conf.ts';
 import { refuseAdvertisements } from './router-advertisements.ts';
 import { formatSubnetEnv } from './subnet-env.ts';
+import { WireguardControl } from './wireguard/control.ts';
+import { keyFile } from './wireguard/keys.ts';
 
 /** What was repaired or changed, for logs and metrics. */
-export type NetworkObject = KernelObject | 'masquerade' | 'bridge' | 'subnet.env' | 'conflist' | 'announcement';
+export type NetworkObject = KernelObject | 'peer' | 'masquerade' | 'bridge' | 'subnet.env' | 'conflist' | 'announcement';
 
 export interface NetworkObserver {
   changed(object: NetworkObject, what: string, cause: 'wanted' | 'repair' | 'stale'): void;
@@ -108,7 +111,9 @@ export class NodeNetwork {
   #synced = false;
   #current: { readonly signature: string; readonly backend: Backend; readonly configuration: Configuration } | undefined;
   #outputs: Outputs | undefined;
+  #handingOut: Promise<void> = Promise.resolve();
   #underlayTimer: NodeJS.Timeout | undefined;
+  #againTimer: NodeJS.Timeout | undefined;
   #stopped = false;
   #waiting: string | undefined;
   #readyWaiters: (() => void)[] = [];
@@ -161,8 +166,10 @@ export class NodeNetwork {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#underlayTimer);
+    clearTimeout(this.#againTimer);
     await this.#options.leases.stop();
     this.#outputs?.close();
+    await this.#handingOut;
     await this.#kernel.close();
     await this.#current?.backend.tunnel?.close();
   }
@@ -202,16 +209,17 @@ export class NodeNetwork {
   // --- leases
 
   #upsert(lease: Lease): void {
-    this.#setPublicAddresses(lease.node, this.#leases.get(lease.node), lease);
+    const before = this.#leases.get(lease.node);
     this.#leases.set(lease.node, lease);
+    this.#setPublicAddresses(lease.node, before, lease);
     this.#apply(lease);
   }
 
   #remove(node: string): void {
     const lease = this.#leases.get(node);
     if (lease === undefined) return;
-    this.#setPublicAddresses(node, lease, undefined);
     this.#leases.delete(node);
+    this.#setPublicAddresses(node, lease, undefined);
     this.#leaseProblems.delete(node);
     if (this.#current !== undefined) {
       this.#kernel.setEntries(node, []);
@@ -221,13 +229,22 @@ export class NodeNetwork {
   }
 
   #setPublicAddresses(node: string, before: Lease | undefined, after: Lease | undefined): void {
-    for (const each of [before?.v4, before?.v6]) if (each !== undefined) this.#publicAddresses.get(each.publicAddress)?.delete(node);
+    const others = new Set<string>();
+    for (const each of [before?.v4, before?.v6]) {
+      if (each === undefined) continue;
+      const nodes = this.#publicAddresses.get(each.publicAddress);
+      nodes?.delete(node);
+      for (const other of nodes ?? []) others.add(other);
+      if (nodes?.size === 0) this.#publicAddresses.delete(each.publicAddress);
+    }
     for (const each of [after?.v4, after?.v6]) {
       if (each === undefined) continue;
       const nodes = this.#publicAddresses.get(each.publicAddress) ?? new Set();
+      for (const other of nodes) others.add(other);
       nodes.add(node);
       this.#publicAddresses.set(each.publicAddress, nodes);
     }
+    for (const other of others) this.#tellProblems(other);
   }
 
   /** What a peer needs, into the kernel. */
@@ -246,7 +263,7 @@ export class NodeNetwork {
     const { entries, problems } = backend.entriesFor(lease, (address) => this.#kernel.routeTo(address));
     this.#kernel.setEntries(node, entries);
     backend.tunnel?.setPeer(lease);
-    this.#tellProblems(node, [...problems, ...this.#sharedAddresses(lease)]);
+    this.#tellProblems(node, problems);
   }
 
   /** Two nodes with one public address: whoever has it gets the packets of both. */
@@ -265,7 +282,12 @@ export class NodeNetwork {
   #tellProblems(node: string, ofEntries?: readonly string[]): void {
     if (ofEntries !== undefined) this.#entryProblems.set(node, ofEntries);
     if (!this.#leases.has(node) && ofEntries === undefined) this.#entryProblems.delete(node);
-    const problems = [...(this.#leaseProblems.get(node) ?? []), ...(this.#entryProblems.get(node) ?? [])];
+    const lease = this.#leases.get(node);
+    const problems = [
+      ...(this.#leaseProblems.get(node) ?? []),
+      ...(this.#entryProblems.get(node) ?? []),
+      ...(lease === undefined ? [] : this.#sharedAddresses(lease)),
+    ];
     const text = problems.join('\n');
     if ((this.#told.get(node) ?? '') === text) return;
     if (text === '') this.#told.delete(node);
@@ -316,6 +338,7 @@ export class NodeNetwork {
   /** Works out what is wanted, and has it made where it is another than before. */
   #configure(): void {
     if (this.#stopped) return;
+    const { observer } = this.#options;
     const own = this.#own;
     if ('waiting' in own) {
       this.#wait(own.waiting);
@@ -343,10 +366,16 @@ export class NodeNetwork {
         devices: backend.devices.map(({ name }) => name),
       };
       this.#current = { signature, backend, configuration };
-      void this.#establish(before);
+      this.#establish(before).catch((error: unknown) => {
+        // What is under way when it is told to stop ends with an error.
+        if (!this.#stopped) observer.failed('bringing the network about', error);
+      });
     } catch (error) {
       if (!(error instanceof SluiceError)) throw error;
       this.#wait(error.hint === undefined ? error.message : `${error.message}. ${error.hint}`);
+      // Of most that can be missing something tells when it comes; not of a module, or a key file.
+      clearTimeout(this.#againTimer);
+      this.#againTimer = setTimeout(() => this.#configure(), AGAIN_MS);
     }
   }
 
@@ -386,7 +415,7 @@ export class NodeNetwork {
 
   #backend(node: NodeContext, own: OwnLease, links: readonly Link[]): Backend {
     const { conf, observer } = this.#options;
-    const linkName = (index: number): string | undefined => this.#kernel.links().find((link) => link.index === index)?.name;
+    const linkName = (index: number): string | undefined => this.#kernel.linkName(index);
     const { backend } = conf;
     switch (backend.type) {
       case 'vxlan': {
@@ -406,7 +435,14 @@ export class NodeNetwork {
       case 'alloc':
         return new AllocBackend(node);
       case 'wireguard':
-        throw new SluiceError('BACKEND_MISSING', 'the backend wireguard is not there yet', { hint: 'Choose vxlan in net-conf.json.' });
+        return new WireguardBackend({
+          conf: backend,
+          node,
+          keyFile: keyFile(process.env),
+          openControl: () => this.#options.inNode(() => WireguardControl.open()),
+          onChange: (what, cause) => observer.changed('peer', what, cause),
+          onError: (error) => observer.failed('keeping the WireGuard peers', error),
+        });
     }
   }
 
@@ -446,10 +482,18 @@ export class NodeNetwork {
     for (const resolve of this.#readyWaiters.splice(0)) resolve();
   }
 
-  /** What pods and others on the node go by. */
-  async #handOut(configuration: Configuration): Promise<void> {
-    this.#outputs?.close();
-    this.#outputs = await Outputs.start(this.#options, configuration);
+  /** What pods and others on the node go by. One after the other: they are the same files and rules. */
+  #handOut(configuration: Configuration): Promise<void> {
+    this.#handingOut = this.#handingOut.then(async () => {
+      this.#outputs?.close();
+      this.#outputs = undefined;
+      const isCurrent = (): boolean => !this.#stopped && this.#current?.configuration === configuration;
+      if (!isCurrent()) return;
+      const outputs = await Outputs.start(this.#options, configuration);
+      if (this.#stopped) outputs.close();
+      else this.#outputs = outputs;
+    });
+    return this.#handingOut;
   }
 }
 

@@ -57,8 +57,13 @@ export interface Backend {
 
 /** What a backend does besides entries of the kernel's tables. */
 export interface Tunnel {
-  /** Makes its device anew, which is missing; one at a time. */
-  create(): Promise<void>;
+  /** Makes its device anew, which is missing; one at a time. Only of kind `tun`, which the kernel does not make by itself. */
+  create?(): Promise<void>;
+  /**
+   * Gives a device that the kernel made what else it is made of: before it is set up, and whenever devices are compared. May throw.
+   * @param cause `repair`: what differs is somebody else's doing
+   */
+  configure?(device: string, cause: 'wanted' | 'repair'): void;
   setPeer(lease: Lease): void;
   removePeer(lease: Lease): void;
   close(): Promise<void>;

@@ -123,10 +123,13 @@ export class UdpProxy {
     this.#worker.on('error', fail);
     this.#worker.on('message', ({ doing, errno }: ProxyFailure) => {
       const fault = errno === 0 ? doing : `${doing}: ${errnoName(errno)}`;
-      fail(new SluiceError('UDP_PROXY', `carrying packets of the udp backend: ${fault}`));
+      fail(
+        new SluiceError('UDP_PROXY', `carrying packets of the udp backend: ${fault}`, {
+          hint: 'If somebody has deleted the device (`ip -d link`), it has to be made anew, and a proxy for it.',
+        }),
+      );
     });
     this.#worker.unref();
-    this.#commands.unref();
   }
 
   /**

@@ -140,7 +140,11 @@ describe('the other backends', function () {
       }
       node.ip('route', 'del', '10.244.0.0/16');
       assert.ok((await node.healed(before)) < 1000);
-      assert.deepEqual([...new Set(node.failures)], ['carrying packets: carrying packets of the udp backend: the TUN device is gone']);
+      // That packets are not carried for a moment may be told; everything else may not go wrong.
+      assert.deepEqual(
+        node.failures.filter((text) => !/the TUN device is gone/.test(text)),
+        [],
+      );
       await node.stop();
       assert.ok(!node.has('flannel0'), 'it is there as long as its proxy is');
     });

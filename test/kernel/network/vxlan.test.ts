@@ -243,8 +243,11 @@ describe('the backend vxlan', function () {
     assert.match(problem('peer-6'), /its VNI is 9, and this node's is 1/);
     assert.match(problem('impostor'), /its subnet 10\.244\.0\.0\/24 is \(part of\) this node's own/);
     assert.match(node.state(), /^10\.244\.2\.0\/24 via 10\.244\.2\.0/m);
+    assert.match(problem('peer-1'), /its public address 172\.18\.0\.101 is also that of peer-5/);
     leases.listener?.remove('impostor');
     assert.equal(problem('impostor'), '');
+    leases.listener?.remove('peer-5');
+    assert.equal(problem('peer-1'), '');
   });
 
   it('waits for its lease, and begins when it has one', async () => {
