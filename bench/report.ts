@@ -6,6 +6,7 @@ import type { ForwardingResult } from './forwarding/forwarding.ts';
 import type { Machine } from './machine.ts';
 import type { NetworkResult } from './network/network.ts';
 import type { ProgramResult } from './program.ts';
+import { type UdpProxyResult, udpProxyReport, udpProxyTargets } from './udp-proxy/udp-proxy.ts';
 import { median, type Spread, spread } from './statistics.ts';
 
 export interface BenchResult {
@@ -19,6 +20,7 @@ export interface BenchResult {
   readonly program?: ProgramResult;
   readonly api?: ApiResult;
   readonly network?: NetworkResult;
+  readonly udpProxy?: UdpProxyResult;
 }
 
 export interface Target {
@@ -29,7 +31,7 @@ export interface Target {
 }
 
 export function report(result: BenchResult): string {
-  const { machine, quick, forwarding, changes, coldStart, program, api, network } = result;
+  const { machine, quick, forwarding, changes, coldStart, program, api, network, udpProxy } = result;
   const sections = [
     `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
   ];
@@ -40,6 +42,7 @@ export function report(result: BenchResult): string {
   if (program !== undefined) sections.push(programSection(program));
   if (api !== undefined) sections.push(apiSection(api));
   if (network !== undefined) sections.push(networkSection(network));
+  if (udpProxy !== undefined) sections.push(udpProxyReport(udpProxy));
   const reached = targets(result);
   if (reached.length > 0 && !quick) {
     const rows = reached.map(({ what, wanted, measured, met }) => [what, wanted, measured, met ? 'yes' : 'NO']);
@@ -168,7 +171,7 @@ function apiSection({ shapes, starts, latency, rate, recorded, idlePercent, stat
 }
 
 /** What issue and README promise. Nothing is said of parts that were not measured. */
-export function targets({ forwarding, changes, coldStart, program, api, network }: BenchResult): Target[] {
+export function targets({ forwarding, changes, coldStart, program, api, network, udpProxy }: BenchResult): Target[] {
   const targets: Target[] = [];
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
   const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice')).at(-1);
@@ -217,6 +220,7 @@ export function targets({ forwarding, changes, coldStart, program, api, network 
     target('the same: a node that comes, p99', '≤ 50 ms', `${ms(daemon.join.p99)} ms`, daemon.join.p99 <= 50);
     target('the same: CPU while nothing happens', '< 0.2 %', `${daemon.idlePercent.toFixed(2)} %`, daemon.idlePercent < 0.2);
   }
+  if (udpProxy !== undefined) targets.push(...udpProxyTargets(udpProxy));
   return targets;
 }
 

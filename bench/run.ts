@@ -2,7 +2,8 @@
  * Measures Sluice on this machine, prints a table and writes bench/results/*.json. To be run in a sandbox, as `npm run bench` does:
  *
  *     npm run bench
- *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program, e: an API server, f: the network;
+ *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program, e: an API server,
+ *                                      f: the network, g: the proxy of its udp backend;
  *                                      may be given several times
  *     npm run bench -- --quick         each part in its smallest form, to see that it works
  *
@@ -18,8 +19,9 @@ import { thisMachine } from './machine.ts';
 import { measureNetwork, NETWORK_PLAN, QUICK_NETWORK_PLAN } from './network/network.ts';
 import { measureProgram, PROGRAM_PLAN, QUICK_PROGRAM_PLAN } from './program.ts';
 import { type BenchResult, report } from './report.ts';
+import { measureUdpProxy, QUICK_UDP_PROXY_PLAN, UDP_PROXY_PLAN } from './udp-proxy/udp-proxy.ts';
 
-const PARTS = ['a', 'b', 'c', 'd', 'e', 'f'];
+const PARTS = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
 const RESULTS = new URL('results/', import.meta.url);
 
 const { values } = parseArgs({
@@ -52,6 +54,8 @@ if (only.includes('d')) result = { ...result, program: measureProgram(quick ? QU
 if (only.includes('e')) result = { ...result, api: await measureApi(quick ? QUICK_API_PLAN : API_PLAN, progress('API server')) };
 if (only.includes('f'))
   result = { ...result, network: await measureNetwork(quick ? QUICK_NETWORK_PLAN : NETWORK_PLAN, progress('network')) };
+if (only.includes('g'))
+  result = { ...result, udpProxy: await measureUdpProxy(quick ? QUICK_UDP_PROXY_PLAN : UDP_PROXY_PLAN, progress('udp')) };
 
 mkdirSync(RESULTS, { recursive: true });
 const file = new URL(`${startedAt.toISOString().replaceAll(':', '')}.json`, RESULTS);

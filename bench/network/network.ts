@@ -253,6 +253,7 @@ async function end(child: ChildProcess | undefined): Promise<void> {
   const ended = new Promise((resolve) => {
     child.once('exit', resolve);
   });
-  child.kill('SIGTERM');
+  // flanneld does not end on SIGTERM while it works off its queue.
+  child.kill('SIGKILL');
   await ended;
 }
