@@ -10,33 +10,13 @@
 set -eu
 KUBERNETES=v1.34.4
 ETCD=v3.6.8
-cache=${SLUICE_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/sluice}
+name=build-apiserver
+. "$(dirname "$0")/build-go.sh"
 bin=$cache/kubernetes-$KUBERNETES-etcd-$ETCD
 
-say() { echo "build-apiserver: $*" >&2; }
-
-if [ -x "$bin/kube-apiserver" ] && [ -x "$bin/kubectl" ] && [ -x "$bin/etcd" ]; then
-  echo "$bin"
-  exit 0
-fi
-[ "${1:-}" != --find ] || exit 1
-if ! command -v go > /dev/null 2>&1; then
-  say "go is not installed: it builds kube-apiserver, etcd and kubectl"
-  exit 3
-fi
-mkdir -p "$bin"
-# One build at a time; whoever waited finds it done.
-exec 9> "$cache/lock"
-flock 9
-
-export GOTOOLCHAIN=local GOFLAGS='-mod=mod -buildvcs=false'
-work=$(mktemp -d "$cache/build.XXXXXX")
-trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
-
-downloaded() { # MODULE@VERSION FIELD
-  (cd / && GOFLAGS='' go mod download -json "$1") | sed -n "s/.*\"$2\": \"\\(.*\\)\".*/\\1/p"
-}
+found_already "$bin" "${1:-}" kube-apiserver kubectl etcd
+needs go 'it builds kube-apiserver, etcd and kubectl'
+prepare
 
 kubernetes_module() {
   # Kubernetes' own go.mod takes its staging modules from folders that its zip lacks; they are published under the same version.
@@ -64,26 +44,11 @@ kubernetes() { # PROGRAM
 
 etcd() {
   # The program is the package of etcd's server module, which has to be the main module of its build.
-  mkdir -p "$work/etcd"
-  cp -r "$(downloaded "go.etcd.io/etcd/server/v3@$ETCD" Dir)/." "$work/etcd"
-  chmod -R u+w "$work/etcd"
+  copy_module "go.etcd.io/etcd/server/v3@$ETCD" "$work/etcd"
   cd "$work/etcd"
   sed -i '/=> \.\.\//d' go.mod
   go build -ldflags '-s -w' -o "$bin/etcd.new" .
   mv "$bin/etcd.new" "$bin/etcd"
-}
-
-step() { # WHAT COMMAND…
-  what=$1
-  shift
-  say "$what"
-  started=$(date +%s)
-  if ! (set -e; "$@") > "$work/log" 2>&1; then
-    tail -n 20 "$work/log" >&2
-    say "$what: failed"
-    exit 1
-  fi
-  say "$what: $(($(date +%s) - started)) s"
 }
 
 [ -x "$bin/etcd" ] || step "building etcd $ETCD" etcd

@@ -154,7 +154,14 @@ function readTemplate(settings: NetworkSettings, conf: NetConf): (configuration:
   const networks = [conf.network, conf.ipv6Network].filter((network) => network !== undefined);
   make({
     mtu: 1450,
-    families: networks.map((network) => ({ family: 4, subnet: network, network, own: network.address, public: network.address })),
+    families: networks.map((network) => ({
+      family: 4,
+      subnet: network,
+      network,
+      own: network.address,
+      public: network.address,
+      source: network.address,
+    })),
   });
   return make;
 }

@@ -11,7 +11,7 @@ import { SluiceError } from '../errors.ts';
 import { type Address, type Family, formatAddress, formatPrefix, type Prefix } from '../policy/address.ts';
 import type { Link } from '../rtnetlink/links.ts';
 import { AllocBackend } from './backends/alloc.ts';
-import type { Backend, NodeContext, NodeFamily } from './backends/backend.ts';
+import { type Backend, type NodeContext, nodeFamilies, type NodeFamily } from './backends/backend.ts';
 import { HostGatewayBackend } from './backends/host-gw.ts';
 import { IpipBackend } from './backends/ipip.ts';
 import { UdpBackend } from './backends/udp.ts';
@@ -389,12 +389,7 @@ export class NodeNetwork {
       publicIP: own.publicAddress[4] ?? interfaces.publicIP,
       publicIPv6: own.publicAddress[6] ?? interfaces.publicIPv6,
     });
-    const families: NodeFamily[] = [];
-    if (ipv4 && own.v4 !== undefined && conf.network !== undefined && external.v4 !== undefined)
-      families.push({ family: 4, subnet: own.v4, network: conf.network, own: external.v4.own, public: external.v4.public });
-    if (ipv6 && own.v6 !== undefined && conf.ipv6Network !== undefined && external.v6 !== undefined)
-      families.push({ family: 6, subnet: own.v6, network: conf.ipv6Network, own: external.v6.own, public: external.v6.public });
-    return { external, families };
+    return { external, families: nodeFamilies(conf, own, external, this.#kernel.addresses()) };
   }
 
   /** The interface that is in use, while it has its addresses: a default route that comes and goes moves nothing. */

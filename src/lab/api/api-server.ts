@@ -199,7 +199,9 @@ export class ApiServer {
       contexts: [{ name: 'lab', context: { cluster: 'lab', user } }],
       'current-context': 'lab',
     };
-    writeFileSync(path, JSON.stringify(config, undefined, 2));
+    const text = JSON.stringify(config, undefined, 2);
+    // Somebody may be reading it: it is not truncated for nothing.
+    if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text);
     return path;
   }
 

@@ -2,13 +2,13 @@
  * What every backend says: the devices of this node, what a peer needs in the kernel, and what this node tells its peers. A backend
  * is data and pure functions; those whose packets or keys pass through this process (udp, wireguard) have a tunnel besides.
  */
-import type { Family, Prefix } from '../../policy/address.ts';
-import type { Address } from '../../policy/address.ts';
+import type { Address, Family, Prefix } from '../../policy/address.ts';
 import type { Route } from '../../rtnetlink/routes.ts';
 import type { OverlayDevice } from '../devices.ts';
 import type { Entry } from '../entries.ts';
 import type { ExternalInterface } from '../external-interface.ts';
 import type { FamilyLease, Lease } from '../lease.ts';
+import { familiesOf, type NetConf } from '../net-conf.ts';
 
 /** What a backend has to know of its node. */
 export interface NodeContext {
@@ -27,6 +27,26 @@ export interface NodeFamily {
   readonly own: Address;
   /** What peers reach this node by. */
   readonly public: Address;
+  /** What packets to peers come from: the public address where the node has it, so that it is what peers expect; else its own. */
+  readonly source: Address;
+}
+
+/**
+ * The families that a node has: those of the configuration that it has a subnet of, and the interface an address.
+ * @param addresses all that the node has
+ */
+export function nodeFamilies(
+  conf: NetConf,
+  subnets: Partial<Readonly<Record<'v4' | 'v6', Prefix | undefined>>>,
+  external: ExternalInterface,
+  addresses: readonly { readonly address: Address }[],
+): NodeFamily[] {
+  return familiesOf(conf).flatMap(({ family, key, network }) => {
+    const [subnet, of] = [subnets[key], external[key]];
+    if (subnet === undefined || of === undefined) return [];
+    const source = addresses.some(({ address }) => address === of.public) ? of.public : of.own;
+    return [{ family, subnet, network, own: of.own, public: of.public, source }];
+  });
 }
 
 /** How packets to an address leave this node now, as `ip route get` says; undefined: they do not. */

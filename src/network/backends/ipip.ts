@@ -33,13 +33,13 @@ export class IpipBackend implements Backend {
     this.mtu = external.mtu - OVERHEAD;
     this.devices = families
       .filter(({ family }) => family === 4)
-      .map(({ subnet, network, own }) => ({
+      .map(({ subnet, network, source }) => ({
         kind: 'ipip',
         name: IPIP_DEVICE,
         mtu: this.mtu,
         addresses: [subnet.address],
         networks: [network],
-        local: own,
+        local: source,
       }));
   }
 

@@ -43,7 +43,7 @@ export class VxlanBackend implements Backend {
     this.followsRoutes = conf.directRouting;
     // The kernel would take no more than what fits, and the device would differ from what is wanted for ever.
     const outer = Math.min(conf.mtu ?? node.external.mtu, node.external.mtu);
-    this.devices = node.families.map(({ family, subnet, network, own }) => ({
+    this.devices = node.families.map(({ family, subnet, network, source }) => ({
       kind: 'vxlan',
       name: vxlanDeviceName(family, conf.vni),
       mtu: outer - OVERHEAD[family],
@@ -52,7 +52,7 @@ export class VxlanBackend implements Backend {
       mac: mac(family),
       vni: conf.vni,
       port: conf.port,
-      local: own,
+      local: source,
       underlay: node.external.index,
       learning: conf.learning,
       gbp: conf.gbp,

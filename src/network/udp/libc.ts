@@ -29,7 +29,6 @@ export const EPERM = 1;
 export const EINTR = 4;
 export const EIO = 5;
 export const EAGAIN = 11;
-export const EACCES = 13;
 export const EBUSY = 16;
 export const EINVAL = 22;
 export const EMSGSIZE = 90;
