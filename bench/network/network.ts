@@ -203,8 +203,13 @@ class NetworkBench {
       daemon === 'flanneld'
         ? [program, ...common, '--kube-subnet-mgr', `--subnet-file=${file('subnet.env')}`]
         : [
-            ...[process.execPath, '--max-semi-space-size=2', fileURLToPath(new URL('bin/sluice.js', ROOT)), 'network', ...common],
-            ...['--subnet-file', file('subnet.env'), '--cni-conf-file', file('10-flannel.conflist')],
+            process.execPath,
+            '--max-semi-space-size=2',
+            fileURLToPath(new URL('bin/sluice.js', ROOT)),
+            'network',
+            ...common,
+            `--subnet-file=${file('subnet.env')}`,
+            `--cni-conf-file=${file('10-flannel.conflist')}`,
           ];
     const log = openSync(this.#log, 'w');
     const [command = '', ...args] = argv;

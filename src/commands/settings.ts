@@ -79,7 +79,7 @@ export class SettingTable<S extends z.ZodObject> {
 
   constructor(schema: S, entries: { readonly [N in keyof z.output<S>]-?: SettingEntry }) {
     this.#schema = schema;
-    this.#entries = entries as Readonly<Record<string, SettingEntry>>;
+    this.#entries = entries;
     this.#names = Object.keys(entries);
   }
 

@@ -109,15 +109,16 @@ export class LabNetworks {
 
   async #ready({ name }: LabNode, nodes: readonly LabNode[]): Promise<void> {
     const network = this.#networks.get(name);
+    if (network === undefined) return;
     const until = performance.now() + READY_MS;
-    while (network !== undefined && (network.leases.size < nodes.length - 1 || network.unready.length > 0)) {
+    while (network.leases.size < nodes.length - 1 || network.unready.length > 0) {
       if (performance.now() > until) {
         const why = [...network.unready, ...this.#failures].join('\n');
         throw new LabError('LAB_NETWORK', `the network of node ${name} is not ready after ${READY_MS / 1000} s: ${why}`);
       }
       await sleep(POLL_MS);
     }
-    await network?.settled();
+    await network.settled();
   }
 }
 

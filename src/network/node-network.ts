@@ -637,6 +637,6 @@ class Outputs {
   close(): void {
     this.#closed = true;
     for (const timer of this.#again) clearTimeout(timer);
-    for (const close of this.#closes.reverse()) close();
+    for (const close of this.#closes.toReversed()) close();
   }
 }

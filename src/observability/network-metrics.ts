@@ -21,6 +21,8 @@ export class NetworkMetrics {
   readonly #changes: Counter<'object' | 'cause'>;
   readonly #comparisons: Histogram;
   readonly #failures: Counter;
+  /** Set when somebody asks. */
+  readonly #gauges: ((state: NetworkState) => void)[] = [];
   #state: (() => NetworkState) | undefined;
 
   constructor({ version }: { readonly version: string }) {
@@ -45,16 +47,8 @@ export class NetworkMetrics {
       registers,
     });
     const gauge = (name: string, help: string, value: (state: NetworkState) => number): void => {
-      const state = (): NetworkState | undefined => this.#state?.();
-      new Gauge({
-        name: `${PREFIX}${name}`,
-        help,
-        registers,
-        collect() {
-          const now = state();
-          if (now !== undefined) this.set(value(now));
-        },
-      });
+      const of = new Gauge({ name: `${PREFIX}${name}`, help, registers });
+      this.#gauges.push((state) => of.set(value(state)));
     };
     gauge('ready', '1 while everything that is wanted is in the kernel, and the peers have been told.', ({ ready }) => Number(ready));
     gauge('peers', 'Other nodes that have a lease.', ({ peers }) => peers);
@@ -81,6 +75,8 @@ export class NetworkMetrics {
   }
 
   async page(): Promise<{ status: number; type: string; body: string }> {
+    const state = this.#state?.();
+    if (state !== undefined) for (const set of this.#gauges) set(state);
     return { status: 200, type: this.#registry.contentType, body: await this.#registry.metrics() };
   }
 }

@@ -2,8 +2,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { onlyInSandbox } from '../../../packages/nftables-js/test/eventually.ts';
+import type { FamilyLease, Lease } from '../../../src/network/lease.ts';
 import { eventually } from '../support/eventually.ts';
-import { address, NetworkNode, OWN, peer, ScriptedLeases } from './support/network-node.ts';
+import { address, NetworkNode, OWN, peer, prefix, ScriptedLeases } from './support/network-node.ts';
+
+function of4({ v4 }: Lease): FamilyLease {
+  return v4 ?? assert.fail('there is no IPv4');
+}
 
 describe('the backend vxlan', function () {
   this.timeout(60_000);
@@ -226,15 +231,8 @@ describe('the backend vxlan', function () {
     leases.initial.push(
       { ...peer(4), node: 'other-backend', backendType: 'host-gw' },
       peer(5, { at: '172.18.0.101' }),
-      {
-        ...peer(6),
-        v4: {
-          subnet: peer(6).v4?.subnet ?? OWN.v4!,
-          publicAddress: address('172.18.0.106'),
-          data: { VNI: 9, VtepMAC: '0e:04:00:00:00:06' },
-        },
-      }, // biome-ignore lint: OWN has it
-      { ...peer(7), node: 'impostor', v4: { ...peer(7).v4!, subnet: OWN.v4! } }, // biome-ignore lint: both are there
+      { ...peer(6), v4: { ...of4(peer(6)), data: { VNI: 9, VtepMAC: '0e:04:00:00:00:06' } } },
+      { ...peer(7), node: 'impostor', v4: { ...of4(peer(7)), subnet: prefix('10.244.0.0/24') } },
     );
     await start();
     const problem = (name: string): string => (node.problems.get(name) ?? []).join('\n');

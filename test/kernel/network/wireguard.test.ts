@@ -195,10 +195,18 @@ describe('the backend wireguard', function () {
     return state(node);
   };
   const healed = async (before: string): Promise<void> => {
+    const difference = (): string => {
+      const [wanted, found] = [before.split('\n'), state(node).split('\n')];
+      return [
+        ...wanted.filter((line) => !found.includes(line)).map((line) => `- ${line}`),
+        ...found.filter((line) => !wanted.includes(line)).map((line) => `+ ${line}`),
+      ].join('\n');
+    };
     await eventually(
-      () => state(node) === before,
-      () => `healing; wanted:\n${before}\nthere is:\n${state(node)}`,
-      { everyMs: 50 },
+      () => difference() === '',
+      () => `healing:
+${difference()}`,
+      { everyMs: 50, withinMs: 60_000 },
     );
   };
 
@@ -223,7 +231,7 @@ describe('the backend wireguard', function () {
     assert.match(before, /^flannel-wg mtu 1420 up 10\.244\.0\.0\/32$/m);
     assert.match(before, /^flannel-wg-v6 mtu 1420 up fd00:10:244::\/128$/m);
     assert.deepEqual(
-      node.routes().filter((route) => route.includes('flannel')),
+      node.routes().filter((route) => !route.includes('proto kernel')),
       ['10.244.0.0/16 dev flannel-wg scope link', 'fd00:10:244::/48 dev flannel-wg-v6 metric 1024 pref medium'],
     );
     const announced = leases.announced.at(-1);
@@ -426,8 +434,8 @@ describe('the backend wireguard', function () {
     assert.ok(!node.has('flannel-wg'));
   });
 
-  it('has thousands of peers, which the kernel tells in many messages, and finds them again', async () => {
-    const count = 3_000;
+  it('has a thousand peers, which the kernel tells in many messages, and finds them again', async () => {
+    const count = 1_000;
     const many = Array.from({ length: count }, (_, index): Lease => {
       const number = index + 1;
       const base = peer(number);
@@ -444,7 +452,7 @@ describe('the backend wireguard', function () {
     await start({}, { Network: '10.0.0.0/8' });
     assert.equal(state(node), before);
     assert.deepEqual(node.changes, []);
-    wg(node, 'set', 'flannel-wg', 'peer', keyOf(2_500), 'remove');
+    wg(node, 'set', 'flannel-wg', 'peer', keyOf(700), 'remove');
     await healed(before);
   });
 });
@@ -536,20 +544,15 @@ describe('two nodes with the backend wireguard', function () {
   });
 
   it('leave alone the endpoint that a peer sends from, behind an address translation', async () => {
-    await start();
-    await eventually(() => pings(a, '10.244.0.0', '10.244.9.0'), 'the first packet getting through');
     b.ip('addr', 'add', '172.18.0.19/24', 'dev', 'eth0');
-    const rules =
-      'table ip moved { chain out { type nat hook postrouting priority srcnat; oifname "eth0" udp sport 51820 snat to 172.18.0.19:40000; }; }';
+    const snat = 'oifname "eth0" udp sport 51820 snat to 172.18.0.19:40000';
+    const rules = `table ip moved { chain out { type nat hook postrouting priority srcnat; ${snat}; }; }`;
     execFileSync('ip', ['netns', 'exec', b.netns, 'nft', rules]);
-    // Connection tracking has the flow as it was: with another port on both ends of it there is a new one.
+    await start();
     const endpoint = (): string | undefined => dump(a, 'flannel-wg').peers[0]?.split(' ')[2];
-    wg(b, 'set', 'flannel-wg', 'peer', dump(a, 'flannel-wg').publicKey, 'endpoint', '172.18.0.1:51820');
-    execFileSync('ip', ['netns', 'exec', b.netns, 'conntrack', '-F'], { stdio: 'ignore' });
-    await eventually(
-      () => pings(b, '10.244.9.0', '10.244.0.0') && endpoint() === '172.18.0.19:40000',
-      () => `the endpoint moving: ${endpoint()}`,
-    );
+    assert.equal(endpoint(), '172.18.0.9:51820');
+    await eventually(() => pings(b, '10.244.9.0', '10.244.0.0'), 'the first packet getting through');
+    assert.equal(endpoint(), '172.18.0.19:40000');
     const [key = ''] = dump(a, 'flannel-wg').handshakes.keys();
     // That this is repaired shows that it has been looked at since.
     wg(a, 'set', 'flannel-wg', 'peer', key, 'persistent-keepalive', '7');

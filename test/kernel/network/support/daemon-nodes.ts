@@ -88,9 +88,17 @@ export class DaemonNodes {
     mkdirSync(join(this.state, node), { recursive: true });
     const fd = openSync(this.file(node, 'log'), 'a');
     const argv = [
-      ...[process.execPath, PROGRAM, 'network', '--node', node, '--lease-dir', this.leases],
-      ...['--net-config-path', join(this.state, 'net-conf.json'), '--subnet-file', this.file(node, 'subnet.env')],
-      ...['--cni-conf-file', this.file(node, '10-flannel.conflist'), '--ip-masq', '--log-level', 'debug', ...args],
+      process.execPath,
+      PROGRAM,
+      'network',
+      `--node=${node}`,
+      `--lease-dir=${this.leases}`,
+      `--net-config-path=${join(this.state, 'net-conf.json')}`,
+      `--subnet-file=${this.file(node, 'subnet.env')}`,
+      `--cni-conf-file=${this.file(node, '10-flannel.conflist')}`,
+      '--ip-masq',
+      '--log-level=debug',
+      ...args,
     ];
     const child = spawnIn(this.netns(node), argv, { stdio: ['ignore', fd, fd] });
     closeSync(fd);
