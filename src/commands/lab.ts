@@ -67,7 +67,9 @@ async function run(directory: string, flags: RunFlags): Promise<void> {
     ]);
   const paint = process.stdout.isTTY ? paintFor(process.stdout) : plain;
   const paintProgress = process.stderr.isTTY ? paintFor(process.stderr) : plain;
-  const width = process.stdout.isTTY ? (process.stdout.columns ?? WIDTH) : WIDTH;
+  // Some terminals say that they have no columns.
+  const columns = process.stdout.isTTY ? process.stdout.columns : 0;
+  const width = columns > 0 ? columns : WIDTH;
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
   const progress = (text: string): void => void process.stderr.write(`${paintProgress('dim', text)}\n`);
 

@@ -156,6 +156,10 @@ export class Lab {
       ...this.nodes.map((node) => apply(node.netns, nodeCommands(node, this.nodes, this.outside))),
     ]);
     this.#networks = await LabNetworks.start(this.nodes, `${LEASES}/${this.#prefix}lab`);
+    for (const { name } of this.nodes) {
+      const mtu = this.#networks.mtu(name);
+      if (mtu !== undefined) this.#mtus.set(name, mtu);
+    }
     await batch(
       undefined,
       'ip',
@@ -187,9 +191,8 @@ export class Lab {
 
   /** What pods of a node may send at most, bytes. */
   #mtu(node: string): number {
-    const known = this.#mtus.get(node) ?? this.#networks?.mtu(node);
+    const known = this.#mtus.get(node);
     if (known === undefined) throw new LabError('LAB_TOPOLOGY', `node ${node} has no podCIDR, and so no network for pods`);
-    this.#mtus.set(node, known);
     return known;
   }
 

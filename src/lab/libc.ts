@@ -10,6 +10,7 @@ import { LabError } from './errors.ts';
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+export const AF_PACKET = 17;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
@@ -23,7 +24,16 @@ export const SOL_SOCKET = 1;
 export const SO_REUSEADDR = 2;
 export const SO_ERROR = 4;
 export const SO_RCVBUF = 8;
+/** SO_TIMESTAMPING_OLD: with 64-bit times wherever a C long has 64 bits. What it gives goes by the same number. */
+export const SO_TIMESTAMPING = 37;
+export const SOF_TIMESTAMPING_RX_SOFTWARE = 0x8;
+export const SOF_TIMESTAMPING_SOFTWARE = 0x10;
+export const SOL_PACKET = 263;
+export const PACKET_STATISTICS = 6;
+/** As the protocol of a packet socket, in network byte order: every frame, those that leave too. */
+export const ETH_P_ALL = 0x0003;
 export const IPV6_V6ONLY = 26;
+export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const EPOLLIN = 0x1;
 export const EPOLLOUT = 0x4;
@@ -51,6 +61,8 @@ export interface Libc {
   recv(fd: number, buffer: Uint8Array, length: number, flags: number): number;
   sendto(fd: number, data: Uint8Array, length: number, flags: number, address: Uint8Array, addressLength: number): number;
   recvfrom(fd: number, buffer: Uint8Array, length: number, flags: number, address: Uint8Array, addressLength: Uint8Array): number;
+  /** @param message struct msghdr, with addresses as {@link addressOf} gives them */
+  recvmsg(fd: number, message: Uint8Array, flags: number): number;
   setsockopt(fd: number, level: number, option: number, value: Uint8Array, length: number): number;
   getsockopt(fd: number, level: number, option: number, value: Uint8Array, length: Uint8Array): number;
   close(fd: number): number;
@@ -81,6 +93,7 @@ export function libc(): Libc {
     recv: lib.func('long recv(int, void *, size_t, int)'),
     sendto: lib.func('long sendto(int, void *, size_t, int, void *, uint32_t)'),
     recvfrom: lib.func('long recvfrom(int, void *, size_t, int, void *, void *)'),
+    recvmsg: lib.func('long recvmsg(int, void *, int)'),
     setsockopt: lib.func('int setsockopt(int, int, int, void *, uint32_t)'),
     getsockopt: lib.func('int getsockopt(int, int, int, void *, void *)'),
     close: lib.func('int close(int)'),
@@ -109,6 +122,14 @@ export function syscallError(doing: string, errno = libc().errno()): LabError {
 export function checked(result: number, doing: string): number {
   if (result < 0) throw syscallError(doing);
   return result;
+}
+
+/**
+ * Where a buffer is in memory. It stays there for as long as the buffer is reachable, for what an ArrayBuffer holds is outside of the
+ * heap that V8 moves things about in.
+ */
+export function addressOf(buffer: ArrayBuffer): bigint {
+  return koffi.address(new Uint8Array(buffer));
 }
 
 /** A C int, in host order. */

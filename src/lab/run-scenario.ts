@@ -28,6 +28,8 @@ export interface PlayOptions {
   readonly api?: boolean;
   /** How long a change may take to be in force everywhere. Default: 10,000. */
   readonly settleMs?: number;
+  /** The nodes and pods are there, and agents are ready; no step has been played. What it throws ends the play. */
+  readonly clusterUp?: (cluster: ScenarioCluster) => void;
   readonly stepDone: (report: StepReport) => void;
   /** What is going on, for people. */
   readonly progress: (text: string) => void;
@@ -66,6 +68,7 @@ export async function playScenario(scenario: Scenario, options: PlayOptions): Pr
       agents = await LabAgents.start(lab, { source: api?.source ?? directorySource(directory), state });
       progress(`an agent on each node is ready after ${ms(performance.now() - agentsAt)}`);
     }
+    options.clusterUp?.(cluster);
     const reports: StepReport[] = [];
     const problems = new ProblemReporter(options);
     for (const step of [scenario.cluster, ...scenario.steps]) {

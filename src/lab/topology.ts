@@ -1,7 +1,7 @@
 /**
- * What a lab consists of, and the `ip` commands that make it: nodes on an underlay, each with a bridge cni0 and an overlay device
- * in flannel's manner (VXLAN, VNI 1, port 8472, no learning: a permanent neighbour, a forwarding entry and an on-link route for
- * every peer), pods behind cni0, and a host outside the cluster. Pure: addresses are given or assigned here, nothing is run.
+ * What a lab consists of, and the `ip` commands that make it: nodes on an underlay, pods behind each node's bridge cni0, and a host
+ * outside the cluster. The bridge and the way to other nodes are the pod network's (networks.ts). Pure: addresses are given or assigned
+ * here, nothing is run.
  *
  * Every address of the underlay is a /32 or /128 with an on-link route on every other host, so that nodes and outside hosts can
  * have any addresses at all. Nothing is masqueraded: the outside host has routes to every podCIDR, and sees pods' own addresses.
