@@ -19,6 +19,7 @@ interface CommandEntry {
 const COMMANDS: readonly CommandEntry[] = [
   { name: 'agent', summary: "enforce policy on this node's pods", load: () => import('./commands/agent.ts') },
   { name: 'network', summary: 'be the pod network of this node, as flanneld is', load: () => import('./commands/network.ts') },
+  { name: 'doctor', summary: 'find what is wrong with the pod network of this node', load: () => import('./commands/doctor.ts') },
   { name: 'cleanup', summary: 'take all rules that sluice made out of this kernel', load: () => import('./commands/cleanup.ts') },
   { name: 'matrix', summary: 'show who may reach whom, by the policies alone', load: () => import('./commands/matrix.ts') },
   { name: 'dump', summary: 'show the rules that a node would be given', load: () => import('./commands/dump.ts') },
