@@ -4,7 +4,8 @@ import { familiesOf } from '../network/net-conf.ts';
 import { familyOf, formatAddress, formatPrefix, networkAddress, type Prefix } from '../policy/address.ts';
 import { ROUTE_PROTOCOL, type Route } from '../rtnetlink/routes.ts';
 import type { Evidence, KernelTables } from './evidence.ts';
-import { familiesOfLease, overlap, planOf } from './plan.ts';
+import { overlap } from '../network/refusal.ts';
+import { familiesOfLease, planOf } from './plan.ts';
 import { blind, type CheckOutcome, type Finding, foundBy } from './report.ts';
 import { lines, word } from './shell-text.ts';
 

@@ -1,7 +1,7 @@
 /** Rules of the kernel's older packet filter, from what iptables-legacy-save prints: no more of them than can be said with some certainty. */
 import { optionsOf } from '../network/masquerade/iptables-text.ts';
 import { parsePrefix, type Prefix } from '../policy/address.ts';
-import { overlap } from './plan.ts';
+import { overlap } from '../network/refusal.ts';
 
 export interface LegacyChain {
   /** `ACCEPT`, `DROP`; `-` of a chain that is not the kernel's own. */

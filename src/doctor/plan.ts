@@ -9,15 +9,16 @@ import { HostGatewayBackend } from '../network/backends/host-gw.ts';
 import { IpipBackend } from '../network/backends/ipip.ts';
 import { UdpBackend } from '../network/backends/udp.ts';
 import { VxlanBackend, vxlanDeviceName } from '../network/backends/vxlan.ts';
-import { WIREGUARD_DEVICE, WIREGUARD_DEVICE_V6 } from '../network/backends/wireguard.ts';
-import { contains, type OverlayDevice, strictlyInside, type WireguardDevice } from '../network/devices.ts';
+import { WIREGUARD_DEVICE, WIREGUARD_DEVICE_V6, WIREGUARD_OVERHEAD } from '../network/backends/wireguard.ts';
+import type { OverlayDevice, WireguardDevice } from '../network/devices.ts';
 import { DesiredEntries, type Entry, keyOf } from '../network/entries.ts';
 import { chooseInterface, type ExternalInterface } from '../network/external-interface.ts';
 import { type FamilyLease, type Lease, publishedType, vxlanData } from '../network/lease.ts';
 import type { Subnets } from '../network/lease-file.ts';
 import type { WireguardConf } from '../network/net-conf.ts';
 import { parseSubnetEnv } from '../network/subnet-env.ts';
-import { type Address, type Family, formatAddress, formatPrefix, parseAddress, type Prefix } from '../policy/address.ts';
+import { type Address, type Family, parseAddress, type Prefix } from '../policy/address.ts';
+import { refusalOf } from '../network/refusal.ts';
 import type { Evidence, KernelTables, LeaseRecords, Reading } from './evidence.ts';
 
 /** What a backend wants of the kernel; of udp and wireguard nothing of what they do themselves. */
@@ -140,9 +141,6 @@ function backendOf({ conf, leases }: Evidence, { links }: KernelTables, node: No
   }
 }
 
-/** Outer headers, WireGuard's own and its padding, bytes: flannel's number (src/network/backends/wireguard.ts). */
-const WIREGUARD_OVERHEAD = 80;
-
 /** Of a WireguardBackend what can be said without this node's key, which making one would read, or make. */
 function wireguardPlan({ mode, mtu }: WireguardConf, { external, families }: NodeContext): PlannedBackend {
   const nameOf = (family: Family): string => (family === 6 && mode === 'separate' ? WIREGUARD_DEVICE_V6 : WIREGUARD_DEVICE);
@@ -189,7 +187,7 @@ export function peerPlanOf(plan: Plan, { conf }: Evidence, tables: KernelTables,
   for (const lease of peers) {
     const refusal = refusalOf(lease, publishedType(conf.backend.type), families);
     if (refusal !== undefined) {
-      problems.push(refusal);
+      problems.push({ ...refusal, node: lease.node });
       continue;
     }
     const wanted = backend.entriesFor(lease, (address) => tables.routesTo.get(address));
@@ -203,35 +201,6 @@ export function peerPlanOf(plan: Plan, { conf }: Evidence, tables: KernelTables,
     for (const message of wanted.problems) problems.push({ code: 'PEER_UNREACHABLE', node: lease.node, message });
   }
   return { entries, owners, problems };
-}
-
-/** Why the daemon does not follow a peer: the rules of NodeNetwork. */
-function refusalOf(lease: Lease, backendType: string, families: readonly NodeFamily[]): PeerProblem | undefined {
-  const { node } = lease;
-  if (lease.backendType !== backendType) {
-    const message = `its backend is ${lease.backendType || 'none'}, and this node's is ${backendType || 'none'}: they cannot reach each other`;
-    return { code: 'PEER_BACKEND_DIFFERS', node, message };
-  }
-  for (const { family, subnet, network, public: own } of families) {
-    const of = family === 4 ? lease.v4 : lease.v6;
-    if (of === undefined) continue;
-    if (of.publicAddress === own)
-      return { code: 'PEER_ADDRESS_IS_OWN', node, message: `its public address ${formatAddress(own)} is this node's own` };
-    if (overlap(of.subnet, subnet)) {
-      const message = `its subnet ${formatPrefix(of.subnet)} is (part of) this node's own, ${formatPrefix(subnet)}`;
-      return { code: 'PEER_SUBNET_IS_OWN', node, message };
-    }
-    if (!strictlyInside(network, of.subnet)) {
-      const message = `its subnet ${formatPrefix(of.subnet)} is not in the network ${formatPrefix(network)}`;
-      return { code: 'PEER_OUTSIDE_NETWORK', node, message };
-    }
-  }
-  return undefined;
-}
-
-/** Whether two blocks have an address in common. */
-export function overlap(a: Prefix, b: Prefix): boolean {
-  return contains(a, b.address) || contains(b, a.address);
 }
 
 /** The families of a lease, with which one it is. */

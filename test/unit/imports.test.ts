@@ -20,6 +20,7 @@ const STAGES: readonly (readonly string[])[] = [
   ['enforcement'],
   ['network'],
   ['observability'],
+  ['doctor'],
 ];
 /** What is pure imports nothing that could touch the outside world, not even from Node, but for what is named. */
 const PURE: Readonly<Record<string, readonly string[]>> = { policy: [], cluster: ['lru-cache'], ruleset: ['node:crypto'] };

@@ -17,7 +17,7 @@ import { WireguardTunnel } from '../wireguard/tunnel.ts';
 import { type Backend, commonFamilies, type NodeContext, type NodeFamily, type PeerEntries, type Tunnel } from './backend.ts';
 
 /** Outer IPv6 and UDP headers, WireGuard's own, and its padding, bytes: flannel's number for both families. */
-const OVERHEAD = 80;
+export const WIREGUARD_OVERHEAD = 80;
 export const WIREGUARD_DEVICE = 'flannel-wg';
 /** Mode `separate`, for IPv6. */
 export const WIREGUARD_DEVICE_V6 = 'flannel-wg-v6';
@@ -59,7 +59,7 @@ export class WireguardBackend implements Backend {
     const { conf, node, keyFile, openControl, onChange, onError } = options;
     this.#conf = conf;
     this.#node = node;
-    this.mtu = (conf.mtu ?? node.external.mtu) - OVERHEAD;
+    this.mtu = (conf.mtu ?? node.external.mtu) - WIREGUARD_OVERHEAD;
     this.#common = {
       presharedKey: conf.psk === undefined ? undefined : readSecretKey(conf.psk),
       keepalive: conf.persistentKeepaliveInterval,
