@@ -5,6 +5,7 @@ import type { ColdStartResult } from './cold-start/cold-start.ts';
 import type { ForwardingResult } from './forwarding/forwarding.ts';
 import type { Machine } from './machine.ts';
 import type { NetworkResult } from './network/network.ts';
+import { OURS, type ThroughputResult, withinNoise } from './network/throughput.ts';
 import type { ProgramResult } from './program.ts';
 import { type UdpProxyResult, udpProxyReport, udpProxyTargets } from './udp-proxy/udp-proxy.ts';
 import { median, type Spread, spread } from './statistics.ts';
@@ -20,6 +21,7 @@ export interface BenchResult {
   readonly program?: ProgramResult;
   readonly api?: ApiResult;
   readonly network?: NetworkResult;
+  readonly throughput?: ThroughputResult;
   readonly udpProxy?: UdpProxyResult;
 }
 
@@ -31,7 +33,7 @@ export interface Target {
 }
 
 export function report(result: BenchResult): string {
-  const { machine, quick, forwarding, changes, coldStart, program, api, network, udpProxy } = result;
+  const { machine, quick, forwarding, changes, coldStart, program, api, network, throughput, udpProxy } = result;
   const sections = [
     `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
   ];
@@ -42,7 +44,8 @@ export function report(result: BenchResult): string {
   if (program !== undefined) sections.push(programSection(program));
   if (api !== undefined) sections.push(apiSection(api));
   if (network !== undefined) sections.push(networkSection(network));
-  if (udpProxy !== undefined) sections.push(udpProxyReport(udpProxy));
+  if (throughput !== undefined) sections.push(throughputSection(throughput));
+  if (udpProxy !== undefined) sections.push(`### The proxy of the udp backend\n\n${udpProxyReport(udpProxy)}`);
   const reached = targets(result);
   if (reached.length > 0 && !quick) {
     const rows = reached.map(({ what, wanted, measured, met }) => [what, wanted, measured, met ? 'yes' : 'NO']);
@@ -70,6 +73,19 @@ function networkSection({ peers, daemons, missing }: NetworkResult): string {
   ];
   const notes = missing === undefined ? [] : [`Left out: ${missing}.`];
   return [`### The network of a node with ${number(peers)} peers`, table(header, rows), ...notes].join('\n\n');
+}
+
+function throughputSection({ variants, missing }: ThroughputResult): string {
+  const rows = variants.map(({ name, bulk, requests }) => [
+    name,
+    ((bulk.perSecond.median * 8) / 1e9).toFixed(2),
+    bulk.ratio === undefined ? '–' : ratioText(bulk.ratio),
+    number(requests.perSecond.median),
+    requests.ratio === undefined ? '–' : ratioText(requests.ratio),
+  ]);
+  const header = ['vxlan made by', 'a TCP stream, Gbit/s', 'ratio to flanneld', 'requests/s', 'ratio to flanneld'];
+  const notes = missing === undefined ? [] : [`Left out: ${missing}.`];
+  return ['### Through the overlay', table(header, rows), ...notes].join('\n\n');
 }
 
 function forwardingSection({ variants, loadUs, missing }: ForwardingResult): string {
@@ -171,7 +187,7 @@ function apiSection({ shapes, starts, latency, rate, recorded, idlePercent, stat
 }
 
 /** What issue and README promise. Nothing is said of parts that were not measured. */
-export function targets({ forwarding, changes, coldStart, program, api, network, udpProxy }: BenchResult): Target[] {
+export function targets({ forwarding, changes, coldStart, program, api, network, throughput, udpProxy }: BenchResult): Target[] {
   const targets: Target[] = [];
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
   const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice')).at(-1);
@@ -219,6 +235,12 @@ export function targets({ forwarding, changes, coldStart, program, api, network,
     target(`${number(network.peers)} peers: all in the kernel`, '≤ 2 s', `${(first / 1000).toFixed(2)} s`, first <= 2_000);
     target('the same: a node that comes, p99', '≤ 50 ms', `${ms(daemon.join.p99)} ms`, daemon.join.p99 <= 50);
     target('the same: CPU while nothing happens', '< 0.2 %', `${daemon.idlePercent.toFixed(2)} %`, daemon.idlePercent < 0.2);
+  }
+  const overlay = throughput?.variants.find(({ name }) => name === OURS);
+  if (overlay?.bulk.ratio !== undefined && overlay.requests.ratio !== undefined) {
+    const ratios = [overlay.bulk.ratio, overlay.requests.ratio];
+    const measured = ratios.map(({ median }) => median.toFixed(3)).join(' / ');
+    target('vxlan stream / requests: ratio to flanneld', 'within noise', measured, ratios.every(withinNoise));
   }
   if (udpProxy !== undefined) targets.push(...udpProxyTargets(udpProxy));
   return targets;

@@ -17,6 +17,7 @@ import { COLD_START_PLAN, measureColdStart, QUICK_COLD_START_PLAN } from './cold
 import { FORWARDING_PLAN, measureForwarding, QUICK_FORWARDING_PLAN } from './forwarding/forwarding.ts';
 import { thisMachine } from './machine.ts';
 import { measureNetwork, NETWORK_PLAN, QUICK_NETWORK_PLAN } from './network/network.ts';
+import { measureThroughput, QUICK_THROUGHPUT_PLAN, THROUGHPUT_PLAN } from './network/throughput.ts';
 import { measureProgram, PROGRAM_PLAN, QUICK_PROGRAM_PLAN } from './program.ts';
 import { type BenchResult, report } from './report.ts';
 import { measureUdpProxy, QUICK_UDP_PROXY_PLAN, UDP_PROXY_PLAN } from './udp-proxy/udp-proxy.ts';
@@ -52,8 +53,10 @@ if (only.includes('c')) {
 }
 if (only.includes('d')) result = { ...result, program: measureProgram(quick ? QUICK_PROGRAM_PLAN : PROGRAM_PLAN, progress('program')) };
 if (only.includes('e')) result = { ...result, api: await measureApi(quick ? QUICK_API_PLAN : API_PLAN, progress('API server')) };
-if (only.includes('f'))
+if (only.includes('f')) {
   result = { ...result, network: await measureNetwork(quick ? QUICK_NETWORK_PLAN : NETWORK_PLAN, progress('network')) };
+  result = { ...result, throughput: await measureThroughput(quick ? QUICK_THROUGHPUT_PLAN : THROUGHPUT_PLAN, progress('overlay')) };
+}
 if (only.includes('g'))
   result = { ...result, udpProxy: await measureUdpProxy(quick ? QUICK_UDP_PROXY_PLAN : UDP_PROXY_PLAN, progress('udp')) };
 

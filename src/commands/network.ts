@@ -3,8 +3,10 @@ import { readFileSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
+import { AgentClaim, NETWORK_ROLE } from '../enforcement/nftables/agent-claim.ts';
 import { SluiceError, systemErrorCode } from '../errors.ts';
 import type { ApiClient } from '../kubernetes/api/client.ts';
 import { type Conflist, conflist } from '../network/cni/conflist.ts';
@@ -12,12 +14,14 @@ import type { LeaseSource } from '../network/lease-source.ts';
 import { type NetConf, parseNetConf } from '../network/net-conf.ts';
 import type { Configuration } from '../network/node-network.ts';
 import { type NetworkDaemon, startNetwork } from '../network-daemon.ts';
-import { createLog, errorFields } from '../observability/log.ts';
+import { createLog, errorFields, type Logger } from '../observability/log.ts';
 import type { NetworkMetrics } from '../observability/network-metrics.ts';
 import { formatAddress } from '../policy/address.ts';
 import { isFields } from '../policy/problems.ts';
-import { explainRefusal } from './net-admin.ts';
 import { type NetworkSettings, readSettings, settingOptions } from './network-settings.ts';
+
+/** How soon one takes over when the one before it ends. */
+const CLAIM_AGAIN_MS = 100;
 
 type NetworkFlags = Readonly<Record<string, unknown>> & { readonly config?: string; readonly printConfig?: true };
 
@@ -48,51 +52,13 @@ async function run(flags: NetworkFlags): Promise<void> {
   const conf = parseNetConf(readNetConf(settings.netConfigPath), settings.netConfigPath);
   const cniList = readTemplate(settings, conf);
   const client = await openClient(settings);
-  const node = settings.node ?? (client === undefined ? undefined : await nodeOfPod(client)) ?? hostname();
-  const log = createLog(settings.logLevel, { node });
-  for (const warning of conf.warnings) log.warn({ file: settings.netConfigPath }, warning);
-  const metrics = await openMetrics(settings);
-  let daemon: NetworkDaemon | undefined;
-  const onRepair = (what: string): void => daemon?.observer.changed('announcement', what, 'repair');
-  const leases = await openLeases(settings, conf, node, client, onRepair);
-  try {
-    daemon = startNetwork({
-      node,
-      conf,
-      leases,
-      interfaces: {
-        iface: settings.iface,
-        ifaceRegex: settings.ifaceRegex,
-        ifaceCanReach: settings.ifaceCanReach,
-        publicIP: settings.publicIp,
-        publicIPv6: settings.publicIpv6,
-        ipv4: conf.enableIPv4,
-        ipv6: conf.enableIPv6,
-      },
-      subnetFile: settings.subnetFile,
-      masquerade: settings.ipMasq,
-      rules: {
-        forward: settings.iptablesForwardRules,
-        randomFully: !settings.ipMasqFullyRandomDisable,
-        iptablesResyncSeconds: settings.iptablesResync,
-      },
-      blackholeRoute: settings.ipBlackholeRoute,
-      bridge: settings.bridge,
-      cni: settings.cniConfFile === undefined ? undefined : { file: settings.cniConfFile, list: cniList },
-      log,
-      healthAddress: settings.healthzPort === 0 ? undefined : { host: formatAddress(settings.healthzIp), port: settings.healthzPort },
-      metrics,
-      metricsAddress: settings.metricsAddress,
-    });
-  } catch (error) {
-    throw explainRefusal(error, 'the network');
-  }
-  // Otherwise written at a regular end, and the next start needs it above all when this is killed.
-  flushCompileCache();
-  const running = daemon;
+  const ending = new AbortController();
+  const running: { daemon?: NetworkDaemon } = {};
+  let log = createLog(settings.logLevel, {});
   const stop = (signal: NodeJS.Signals): void => {
     log.info({ signal }, 'stopping');
-    running.stop().then(
+    ending.abort();
+    (running.daemon?.stop() ?? Promise.resolve()).then(
       () => process.exit(0),
       (error: unknown) => {
         log.error(errorFields(error), 'stopping failed');
@@ -100,8 +66,46 @@ async function run(flags: NetworkFlags): Promise<void> {
       },
     );
   };
+  // Before anything is waited for: as the first process of a container it would be deaf to them.
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
+  const node = settings.node ?? (client === undefined ? undefined : await nodeOfPod(client, log, ending.signal)) ?? hostname();
+  log = createLog(settings.logLevel, { node });
+  for (const warning of conf.warnings) log.warn({ file: settings.netConfigPath }, warning);
+  await claimNode(log, ending.signal);
+  const metrics = await openMetrics(settings);
+  const onRepair = (what: string): void => running.daemon?.observer.changed('announcement', what, 'repair');
+  const leases = await openLeases(settings, conf, node, client, onRepair);
+  running.daemon = startNetwork({
+    node,
+    conf,
+    leases,
+    interfaces: {
+      iface: settings.iface,
+      ifaceRegex: settings.ifaceRegex,
+      ifaceCanReach: settings.ifaceCanReach,
+      publicIP: settings.publicIp,
+      publicIPv6: settings.publicIpv6,
+      ipv4: conf.enableIPv4,
+      ipv6: conf.enableIPv6,
+    },
+    subnetFile: settings.subnetFile,
+    masquerade: settings.ipMasq,
+    rules: {
+      forward: settings.iptablesForwardRules,
+      randomFully: !settings.ipMasqFullyRandomDisable,
+      iptablesResyncSeconds: settings.iptablesResync,
+    },
+    blackholeRoute: settings.ipBlackholeRoute,
+    bridge: settings.bridge,
+    cni: settings.cniConfFile === undefined ? undefined : { file: settings.cniConfFile, list: cniList },
+    log,
+    healthAddress: settings.healthzPort === 0 ? undefined : { host: formatAddress(settings.healthzIp), port: settings.healthzPort },
+    metrics,
+    metricsAddress: settings.metricsAddress,
+  });
+  // Otherwise written at a regular end, and the next start needs it above all when this is killed.
+  flushCompileCache();
   // Nothing else keeps the process alive while nothing happens: the kernel is waited for in a thread that does not.
   setInterval(() => undefined, 2 ** 31 - 1);
 }
@@ -173,17 +177,52 @@ async function openClient({ leaseDir, kubeconfigFile, kubeApiUrl }: NetworkSetti
   return await ApiClient.open({ file: kubeconfigFile, server: kubeApiUrl, userAgent: `sluice/${packageJson.version}` });
 }
 
-/** As flanneld finds out where it runs; undefined where nobody says. */
-async function nodeOfPod(client: ApiClient): Promise<string | undefined> {
+/** As flanneld finds out where it runs; undefined where nobody says. Waits until the API server does. */
+async function nodeOfPod(client: ApiClient, log: Logger, signal: AbortSignal): Promise<string | undefined> {
   const { POD_NAME: name, POD_NAMESPACE: namespace } = process.env;
   if (name === undefined || namespace === undefined) return undefined;
-  const { object } = await client.call({
-    method: 'GET',
-    path: `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`,
-  });
-  const spec = isFields(object) ? object['spec'] : undefined;
-  const node = isFields(spec) ? spec['nodeName'] : undefined;
-  return typeof node === 'string' && node !== '' ? node : undefined;
+  const [{ Backoff }, { ApiError }] = await Promise.all([import('../kubernetes/api/backoff.ts'), import('../kubernetes/api/errors.ts')]);
+  const backoff = new Backoff();
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
+  for (;;) {
+    try {
+      const { object } = await client.call({ method: 'GET', path, signal });
+      const spec = isFields(object) ? object['spec'] : undefined;
+      const node = isFields(spec) ? spec['nodeName'] : undefined;
+      return typeof node === 'string' && node !== '' ? node : undefined;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      const retryMs = Math.round(backoff.failed(error.retryAfterMs));
+      if (!signal.aborted)
+        log.error({ ...errorFields(error), retryMs }, 'the pod that this runs in, and so the node, is not known yet; asked for again');
+      await waitOrEnd(retryMs, signal);
+    }
+  }
+}
+
+/** Waits for another one on this node to end, and says so once. Held until this process ends, however it does. */
+async function claimNode(log: Logger, signal: AbortSignal): Promise<void> {
+  for (let isFirst = true; ; isFirst = false) {
+    try {
+      AgentClaim.take(NETWORK_ROLE);
+      return;
+    } catch (error) {
+      if (systemErrorCode(error) === 'EPERM') {
+        throw new SluiceError('NOT_PERMITTED', 'the network is not permitted to make devices and routes', {
+          hint: 'CAP_NET_ADMIN is needed, in the network namespace of the node.',
+          cause: error,
+        });
+      }
+      if (systemErrorCode(error) !== NETWORK_ROLE.code) throw error;
+      if (isFirst) log.error(errorFields(error), 'waiting for the other sluice network of this node to end');
+      await waitOrEnd(CLAIM_AGAIN_MS, signal);
+    }
+  }
+}
+
+/** Does not resolve any more once it is told to stop: the process is about to exit. */
+async function waitOrEnd(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => new Promise(() => undefined));
 }
 
 async function openMetrics({ metricsAddress }: NetworkSettings): Promise<NetworkMetrics | undefined> {

@@ -211,11 +211,15 @@ function isUsable({ address, flags }: InterfaceAddress): boolean {
 
 /** Less is better: not link-local, then given by hand instead of by a router, then not temporary (in IPv4: not secondary). */
 function rank({ address, flags }: InterfaceAddress): number {
-  const isLinkLocal = typeof address === 'number' ? address >>> 16 === 0xa9fe : address >> 118n === 0x3fan;
   const isPermanent = (flags & ADDRESS_FLAG.permanent) !== 0;
   // linux/if_addr.h: IFA_F_TEMPORARY is the same bit as IFA_F_SECONDARY.
   const isTemporary = (flags & ADDRESS_FLAG.secondary) !== 0;
-  return (isLinkLocal ? 4 : 0) + (isPermanent ? 0 : 2) + (isTemporary ? 1 : 0);
+  return (isLinkLocal(address) ? 4 : 0) + (isPermanent ? 0 : 2) + (isTemporary ? 1 : 0);
+}
+
+/** 169.254.0.0/16 and fe80::/10 (RFC 3927, RFC 4291): nobody behind a router reaches it. */
+export function isLinkLocal(address: Address): boolean {
+  return typeof address === 'number' ? address >>> 16 === 0xa9fe : address >> 118n === 0x3fan;
 }
 
 function linkWith({ links, addresses }: InterfaceInput, address: Address): Link | undefined {

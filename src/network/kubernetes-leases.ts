@@ -26,6 +26,8 @@ import {
 
 const STRATEGIC = 'application/strategic-merge-patch+json';
 const NODES = '/api/v1/nodes';
+/** Between two repairs, so that somebody who insists on something else costs little. */
+const REPAIR_GAP_MS = 500;
 
 export interface KubernetesLeasesOptions {
   readonly client: ApiClient;
@@ -44,16 +46,26 @@ export class KubernetesLeases implements LeaseSource {
   readonly #names: AnnotationNames;
   readonly #stopping = new AbortController();
   readonly #leases = new Map<string, Lease>();
+  /** Nodes of which something wrong has been told. */
+  readonly #troubled = new Set<string>();
   /** Nodes that a list under way has brought so far. */
   #seen: Set<string> | undefined;
   #listener: LeaseSourceListener | undefined;
   #reflector: Reflector | undefined;
   #synced = false;
   #own: OwnNode = NO_NODE;
+  /** Whether the own Node says anything of its network being available. */
+  #hasCondition = false;
   #announcement: Announcement | undefined;
   /** The announcement has been told once: a difference is somebody else's doing. */
   #announced = false;
-  #telling: Promise<void> | undefined;
+  /** So has that the network is available. */
+  #available = false;
+  #telling: Promise<void> = Promise.resolve();
+  /** What is told after that. */
+  #next: Promise<void> | undefined;
+  #repairTimer: NodeJS.Timeout | undefined;
+  #repairedAt = Number.NEGATIVE_INFINITY;
 
   /** @throws SluiceError `ANNOTATION_PREFIX_INVALID` */
   constructor(options: KubernetesLeasesOptions) {
@@ -86,8 +98,10 @@ export class KubernetesLeases implements LeaseSource {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
+    clearTimeout(this.#repairTimer);
     await this.#reflector?.stop();
-    await this.#telling?.catch(() => undefined);
+    await this.#next?.catch(() => undefined);
+    await this.#telling.catch(() => undefined);
   }
 
   // --- reading
@@ -95,8 +109,8 @@ export class KubernetesLeases implements LeaseSource {
   #listed(): void {
     const seen = this.#seen ?? new Set<string>();
     this.#seen = undefined;
-    for (const node of this.#leases.keys()) if (!seen.has(node)) this.#forget(node);
-    if (!seen.has(this.#options.node)) this.#setOwn(NO_NODE);
+    for (const node of [...this.#leases.keys(), ...this.#troubled]) if (!seen.has(node)) this.#forget(node);
+    if (!seen.has(this.#options.node)) this.#setOwn(NO_NODE, false);
     if (this.#synced) return;
     this.#synced = true;
     this.#listener?.synced();
@@ -108,11 +122,11 @@ export class KubernetesLeases implements LeaseSource {
     if (name === undefined) return;
     this.#seen?.add(name);
     if (name === node) {
-      this.#setOwn(own);
+      this.#setOwn(own, hasNetworkCondition(object));
       return;
     }
     // What cannot be read leaves what was known: a typing error cuts nobody off.
-    this.#listener?.problems(name, reason !== undefined && (unreadable || lease !== undefined) ? [reason] : []);
+    this.#tellProblems(name, reason !== undefined && (unreadable || lease !== undefined) ? [reason] : []);
     if (lease === undefined) {
       if (!unreadable) this.#forget(name);
       return;
@@ -127,16 +141,25 @@ export class KubernetesLeases implements LeaseSource {
     const name = isFields(metadata) ? metadata['name'] : undefined;
     // Nobody can tell which node is gone: a new list will.
     if (typeof name !== 'string') throw new ApiError('API_GONE', 'a Node without a name was deleted');
-    if (name === this.#options.node) this.#setOwn(NO_NODE);
+    if (name === this.#options.node) this.#setOwn(NO_NODE, false);
     else this.#forget(name);
   }
 
   #forget(node: string): void {
     if (this.#leases.delete(node)) this.#listener?.remove(node);
+    this.#tellProblems(node, []);
   }
 
-  #setOwn(own: OwnNode): void {
+  #tellProblems(node: string, problems: readonly string[]): void {
+    const wasTroubled = this.#troubled.delete(node);
+    if (problems.length > 0) this.#troubled.add(node);
+    else if (!wasTroubled) return;
+    this.#listener?.problems(node, problems);
+  }
+
+  #setOwn(own: OwnNode, hasCondition: boolean): void {
     this.#own = own;
+    this.#hasCondition = hasCondition;
     const { conf } = this.#options;
     let lease: Parameters<LeaseSourceListener['own']>[0];
     try {
@@ -154,15 +177,9 @@ export class KubernetesLeases implements LeaseSource {
     } catch (error) {
       lease = { waiting: error instanceof Error ? error.message : String(error) };
     }
-    this.#listener?.problems(this.#options.node, own.problems);
+    this.#tellProblems(this.#options.node, own.problems);
     this.#listener?.own(lease);
-    // Somebody may have changed what was announced.
-    if (this.#announced && own.exists && this.#difference() !== undefined) {
-      // A Node that was made anew has lost the condition too.
-      void this.#tell()
-        .then(() => this.available())
-        .catch(() => undefined);
-    }
+    this.#repairSoon();
   }
 
   // --- telling
@@ -172,6 +189,40 @@ export class KubernetesLeases implements LeaseSource {
     return announcement === undefined ? undefined : ownAnnotations(announcement, this.#own.annotations, this.#names);
   }
 
+  /** Somebody may have changed what was announced; a Node that was made anew says nothing of it. */
+  get #isChanged(): boolean {
+    return this.#own.exists && this.#announced && (this.#difference() !== undefined || this.#lacksCondition);
+  }
+
+  /** Gone, that is: who sets it to something else may know better. */
+  get #lacksCondition(): boolean {
+    return this.#available && this.#options.setsCondition && !this.#hasCondition;
+  }
+
+  #repairSoon(): void {
+    if (!this.#isChanged || this.#stopping.signal.aborted) return;
+    const waitMs = Math.max(0, this.#repairedAt + REPAIR_GAP_MS - performance.now());
+    this.#repairTimer ??= setTimeout(() => void this.#repair(), waitMs);
+  }
+
+  async #repair(): Promise<void> {
+    try {
+      // What this daemon has told itself may come after what was there before.
+      if (this.#isChanged) {
+        this.#repairedAt = performance.now();
+        await this.#tell();
+        if (this.#own.exists && this.#lacksCondition) {
+          await this.available();
+          this.#options.onRepair('condition NetworkUnavailable written again');
+        }
+      }
+    } catch {
+      // It has been stopped.
+    }
+    this.#repairTimer = undefined;
+    this.#repairSoon();
+  }
+
   async announce(announcement: Announcement): Promise<void> {
     this.#announcement = announcement;
     this.#announced = false;
@@ -179,34 +230,51 @@ export class KubernetesLeases implements LeaseSource {
     this.#announced = true;
   }
 
-  /** Until it is told, or there is nothing to tell. One at a time. */
-  async #tell(): Promise<void> {
-    await this.#telling?.catch(() => undefined);
-    this.#telling = this.#tellNow();
-    await this.#telling;
+  /** Until it is told, or there is nothing to tell. One at a time; all who come meanwhile are served by the next one. */
+  #tell(): Promise<void> {
+    this.#next ??= this.#telling
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined;
+        this.#telling = this.#tellNow();
+        return this.#telling;
+      });
+    return this.#next;
   }
 
   async #tellNow(): Promise<void> {
     const wasAnnounced = this.#announced;
     const { client, node } = this.#options;
     await this.#persist('telling the peers of this node', async () => {
-      // What the watch has brought may be older than what was told last.
-      const { object } = await client.call({ method: 'GET', path: `${NODES}/${encodeURIComponent(node)}`, signal: this.#stopping.signal });
-      this.#own = this.#readOwn(object);
+      try {
+        // What the watch has brought may be older than what was told last.
+        const path = `${NODES}/${encodeURIComponent(node)}`;
+        this.#took((await client.call({ method: 'GET', path, signal: this.#stopping.signal })).object);
+      } catch (error) {
+        if (!wasAnnounced || !(error instanceof ApiError) || error.status !== 404) throw error;
+        // The watch says when it comes back.
+        this.#own = NO_NODE;
+        return;
+      }
       const difference = this.#difference();
       if (difference === undefined) return;
-      this.#own = this.#readOwn((await this.#patch(annotationsPatch(difference))).object);
+      this.#took((await this.#patch(annotationsPatch(difference))).object);
       if (wasAnnounced) this.#options.onRepair(`annotations written again: ${Object.keys(difference).join(', ')}`);
     });
   }
 
-  #readOwn(object: unknown): OwnNode {
-    return readNodeLease(object, { prefix: this.#options.prefix, ipv4: true, ipv6: true }).own;
+  /** The own Node, as an answer has it. */
+  #took(object: unknown): void {
+    this.#own = readNodeLease(object, { prefix: this.#options.prefix, ipv4: true, ipv6: true }).own;
+    this.#hasCondition = hasNetworkCondition(object);
   }
 
   async available(): Promise<void> {
     if (!this.#options.setsCondition) return;
-    await this.#persist('telling that the network of this node is available', () => this.#patch(networkAvailablePatch(new Date())));
+    await this.#persist('telling that the network of this node is available', async () => {
+      this.#took((await this.#patch(networkAvailablePatch(new Date()))).object);
+    });
+    this.#available = true;
   }
 
   #patch(body: string) {
@@ -230,4 +298,10 @@ export class KubernetesLeases implements LeaseSource {
       }
     }
   }
+}
+
+function hasNetworkCondition(node: unknown): boolean {
+  const status = isFields(node) ? node['status'] : undefined;
+  const conditions = isFields(status) ? status['conditions'] : undefined;
+  return Array.isArray(conditions) && conditions.some((each: unknown) => isFields(each) && each['type'] === 'NetworkUnavailable');
 }

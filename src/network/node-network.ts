@@ -6,9 +6,9 @@
  * interface is gone, a lease is taken away) leaves everything as it is: packets go on, and it is said what is missing.
  */
 import { randomBytes } from 'node:crypto';
-import type { Poller } from 'nftables-js';
+import { NetlinkError, type Poller } from 'nftables-js';
 import { SluiceError } from '../errors.ts';
-import { type Address, type Family, formatAddress, formatPrefix, type Prefix } from '../policy/address.ts';
+import { type Address, type Family, formatAddress } from '../policy/address.ts';
 import type { Link } from '../rtnetlink/links.ts';
 import { AllocBackend } from './backends/alloc.ts';
 import { type Backend, type NodeContext, nodeFamilies, type NodeFamily } from './backends/backend.ts';
@@ -19,15 +19,15 @@ import { VxlanBackend, vxlanDeviceName } from './backends/vxlan.ts';
 import { WireguardBackend } from './backends/wireguard.ts';
 import { PodBridge, type PodBridgeOptions } from './cni/bridge.ts';
 import { type Conflist, conflistBridge, conflistText } from './cni/conflist.ts';
-import { contains, strictlyInside } from './devices.ts';
 import type { Entry } from './entries.ts';
-import { chooseInterface, type ExternalInterface, type InterfaceOptions } from './external-interface.ts';
+import { chooseInterface, type ExternalInterface, type InterfaceOptions, isLinkLocal } from './external-interface.ts';
 import { KeptFile } from './kept-file.ts';
 import { type KernelObject, NetworkKernel, type UnderlayEvent } from './kernel.ts';
 import type { Lease } from './lease.ts';
 import type { Announcement, FamilyAnnouncement, LeaseSource, OwnLease } from './lease-source.ts';
 import { Masquerade, removeMasquerade, type Spawn } from './masquerade/masquerade.ts';
 import type { BackendConf, NetConf } from './net-conf.ts';
+import { refusalOf } from './refusal.ts';
 import { refuseAdvertisements } from './router-advertisements.ts';
 import { formatSubnetEnv } from './subnet-env.ts';
 import { WireguardControl } from './wireguard/control.ts';
@@ -94,6 +94,12 @@ export interface RuleOptions {
 /** The claims of the node itself: no node has this name, and it sorts before all that have one. */
 const OWN = '';
 const UNDERLAY_MS = 50;
+/** Asking for the ways to all peers anew takes a quarter of the time at most. */
+const UNDERLAY_REST = 3;
+/** Conflicts that come together are told together. */
+const CONFLICTS_MS = 50;
+/** So many of those who share something are named. */
+const NAMED = 3;
 /** What could not be handed out is tried again so often. */
 const AGAIN_MS = 5_000;
 
@@ -113,10 +119,13 @@ export class NodeNetwork {
   #outputs: Outputs | undefined;
   #handingOut: Promise<void> = Promise.resolve();
   #underlayTimer: NodeJS.Timeout | undefined;
+  #underlayNotBefore = 0;
+  #conflictsTimer: NodeJS.Timeout | undefined;
   #againTimer: NodeJS.Timeout | undefined;
   #stopped = false;
   #waiting: string | undefined;
   #readyWaiters: (() => void)[] = [];
+  #comparedWaiters: (() => void)[] = [];
   #isReady = false;
 
   private constructor(options: NodeNetworkOptions) {
@@ -130,6 +139,7 @@ export class NodeNetwork {
           changed: (object, what, cause) => observer.changed(object, what, cause),
           failed: (_object, what, error) => observer.failed(what, error),
           compared: (durationMs, changes) => {
+            for (const resolve of this.#comparedWaiters.splice(0)) resolve();
             this.#tellConflicts();
             observer.compared(durationMs, changes);
           },
@@ -150,7 +160,8 @@ export class NodeNetwork {
         network.#configure();
       },
       problems: (node, problems) => {
-        network.#leaseProblems.set(node, problems);
+        if (problems.length === 0) network.#leaseProblems.delete(node);
+        else network.#leaseProblems.set(node, problems);
         network.#tellProblems(node);
       },
       own: (lease) => {
@@ -165,8 +176,7 @@ export class NodeNetwork {
   /** Ends watching; packets go on as they do (udp: they stop, for they pass through here). */
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#underlayTimer);
-    clearTimeout(this.#againTimer);
+    for (const timer of [this.#underlayTimer, this.#againTimer, this.#conflictsTimer]) clearTimeout(timer);
     await this.#options.leases.stop();
     this.#outputs?.close();
     await this.#handingOut;
@@ -222,10 +232,18 @@ export class NodeNetwork {
     this.#setPublicAddresses(node, lease, undefined);
     this.#leaseProblems.delete(node);
     if (this.#current !== undefined) {
-      this.#kernel.setEntries(node, []);
+      this.#setEntries(node, []);
       this.#current.backend.tunnel?.removePeer(lease);
     }
     this.#tellProblems(node);
+  }
+
+  #setEntries(node: string, entries: readonly Entry[]): void {
+    this.#kernel.setEntries(node, entries);
+    this.#conflictsTimer ??= setTimeout(() => {
+      this.#conflictsTimer = undefined;
+      this.#tellConflicts();
+    }, CONFLICTS_MS);
   }
 
   #setPublicAddresses(node: string, before: Lease | undefined, after: Lease | undefined): void {
@@ -253,17 +271,24 @@ export class NodeNetwork {
     const current = this.#current;
     if (current === undefined) return;
     const { backend, configuration } = current;
-    const problem = refusal(lease, backend, configuration.families);
+    const problem = refusalOf(lease, backend.type, configuration.families);
     if (problem !== undefined) {
-      this.#kernel.setEntries(node, []);
+      this.#setEntries(node, []);
       backend.tunnel?.removePeer(lease);
-      this.#tellProblems(node, [problem]);
+      this.#tellProblems(node, [problem.message]);
       return;
     }
-    const { entries, problems } = backend.entriesFor(lease, (address) => this.#kernel.routeTo(address));
-    this.#kernel.setEntries(node, entries);
-    backend.tunnel?.setPeer(lease);
-    this.#tellProblems(node, problems);
+    try {
+      const { entries, problems } = backend.entriesFor(lease, (address) => this.#kernel.routeTo(address));
+      this.#setEntries(node, entries);
+      backend.tunnel?.setPeer(lease);
+      this.#tellProblems(node, problems);
+    } catch (error) {
+      // What the kernel does not say now leaves what there is.
+      if (!(error instanceof NetlinkError)) throw error;
+      this.#tellProblems(node, [`the way to it is not known: ${error.message}`]);
+      this.#followAgain();
+    }
   }
 
   /** Two nodes with one public address: whoever has it gets the packets of both. */
@@ -271,8 +296,15 @@ export class NodeNetwork {
     const problems: string[] = [];
     for (const each of [lease.v4, lease.v6]) {
       if (each === undefined) continue;
-      const others = [...(this.#publicAddresses.get(each.publicAddress) ?? [])].filter((node) => node !== lease.node);
-      if (others.length > 0) problems.push(`its public address ${formatAddress(each.publicAddress)} is also that of ${others.join(', ')}`);
+      const others: string[] = [];
+      for (const node of this.#publicAddresses.get(each.publicAddress) ?? []) {
+        if (node !== lease.node) others.push(node);
+        // A whole cluster may be behind one address, and each node of it is told of.
+        if (others.length > NAMED) break;
+      }
+      if (others.length === 0) continue;
+      const names = others.length > NAMED ? `${others.slice(0, NAMED).join(', ')} and others` : others.join(', ');
+      problems.push(`its public address ${formatAddress(each.publicAddress)} is also that of ${names}`);
     }
     return problems;
   }
@@ -300,33 +332,54 @@ export class NodeNetwork {
     return this.#told.size;
   }
 
-  #conflicts = '';
+  /** What several nodes want, as it was told. */
+  #conflicts: ReadonlySet<string> = new Set();
 
   #tellConflicts(): void {
-    const conflicts = this.#kernel.conflicts();
-    const text = conflicts.map(({ key, winner, losers }) => `${key} ${winner} ${losers.join(' ')}`).join('\n');
-    if (text === this.#conflicts) return;
-    this.#conflicts = text;
-    for (const { key, winner, losers } of conflicts) {
-      const error = new SluiceError('LEASES_CONFLICT', `${[winner, ...losers].join(' and ')} have the same ${key}: ${winner} gets it`);
-      this.#options.observer.failed('working out what peers need', error);
+    if (this.#stopped) return;
+    const conflicts = new Set<string>();
+    for (const { key, winner, losers } of this.#kernel.conflicts()) {
+      const names = [winner, ...losers.slice(0, NAMED), ...(losers.length > NAMED ? ['others'] : [])];
+      conflicts.add(`${names.join(' and ')} have the same ${key}: ${winner} gets it`);
     }
+    for (const text of conflicts) {
+      if (this.#conflicts.has(text)) continue;
+      this.#options.observer.failed('working out what peers need', new SluiceError('LEASES_CONFLICT', text));
+    }
+    this.#conflicts = conflicts;
   }
 
   // --- configuration
 
   #underlay(event: UnderlayEvent): void {
+    if (this.#stopped) return;
     const external = this.#current?.configuration.external;
     if (external !== undefined) {
-      if (event.kind === 'link' && event.name !== external.name) return;
+      if (event.kind === 'link' && event.name !== external.name && event.index !== external.index) return;
       if (event.kind === 'address' && event.link !== external.index) return;
       if (event.kind === 'route' && this.#current?.backend.followsRoutes !== true) return;
     }
-    this.#underlayTimer ??= setTimeout(() => {
-      this.#underlayTimer = undefined;
-      this.#configure();
-      if (this.#current?.backend.followsRoutes === true) for (const lease of this.#leases.values()) this.#apply(lease);
-    }, UNDERLAY_MS);
+    this.#underlayTimer ??= setTimeout(
+      () => {
+        this.#underlayTimer = undefined;
+        this.#followUnderlay();
+      },
+      Math.max(UNDERLAY_MS, this.#underlayNotBefore - performance.now()),
+    );
+  }
+
+  #followUnderlay(): void {
+    const startedAt = performance.now();
+    this.#configure();
+    if (this.#current?.backend.followsRoutes === true) for (const lease of this.#leases.values()) this.#apply(lease);
+    const endedAt = performance.now();
+    this.#underlayNotBefore = endedAt + (endedAt - startedAt) * UNDERLAY_REST;
+  }
+
+  /** For what nobody tells of when it comes. */
+  #followAgain(): void {
+    clearTimeout(this.#againTimer);
+    if (!this.#stopped) this.#againTimer = setTimeout(() => this.#followUnderlay(), AGAIN_MS);
   }
 
   #wait(why: string | undefined): void {
@@ -371,11 +424,12 @@ export class NodeNetwork {
         if (!this.#stopped) observer.failed('bringing the network about', error);
       });
     } catch (error) {
-      if (!(error instanceof SluiceError)) throw error;
-      this.#wait(error.hint === undefined ? error.message : `${error.message}. ${error.hint}`);
+      // What the kernel does not say now it may say later.
+      if (!(error instanceof SluiceError || error instanceof NetlinkError)) throw error;
+      const hint = error instanceof SluiceError ? error.hint : undefined;
+      this.#wait(hint === undefined ? error.message : `${error.message}. ${hint}`);
       // Of most that can be missing something tells when it comes; not of a module, or a key file.
-      clearTimeout(this.#againTimer);
-      this.#againTimer = setTimeout(() => this.#configure(), AGAIN_MS);
+      this.#followAgain();
     }
   }
 
@@ -398,14 +452,26 @@ export class NodeNetwork {
     const current = this.#current?.configuration.external;
     const link = links.find(({ index, name }) => index === current?.index && name === current.name);
     const has = (address: Address | undefined): boolean =>
-      address === undefined || addresses.some((each) => each.link === link?.index && each.address === address);
+      address === undefined || (!isLinkLocal(address) && addresses.some((each) => each.link === link?.index && each.address === address));
     const isSame = options.ipv4 === (current?.v4 !== undefined) && options.ipv6 === (current?.v6 !== undefined);
     const arePublic =
       (options.publicIP ?? current?.v4?.own) === current?.v4?.public && (options.publicIPv6 ?? current?.v6?.own) === current?.v6?.public;
     if (current !== undefined && link !== undefined && isSame && arePublic && has(current.v4?.own) && has(current.v6?.own))
       return { ...current, mtu: link.mtu };
     const routeTo = (address: Address) => this.#kernel.routeTo(address);
-    return chooseInterface({ links, addresses, routes: this.#kernel.routes(), routeTo }, options);
+    const chosen = chooseInterface({ links, addresses, routes: this.#kernel.routes(), routeTo }, options);
+    // After a link has come back its link-local address is there first: to tell the peers of that would cut them off.
+    for (const [was, is] of [[current?.v4?.own, chosen.v4?.own] as const, [current?.v6?.own, chosen.v6?.own] as const]) {
+      if (was === undefined || is === undefined || isLinkLocal(was) || !isLinkLocal(is)) continue;
+      throw new SluiceError(
+        'ADDRESS_LOST',
+        `interface ${chosen.name} has no address any more but ${formatAddress(is)}, which is link-local`,
+        {
+          hint: `It had ${formatAddress(was)}, and is waited for until it has that or another one.`,
+        },
+      );
+    }
+    return chosen;
   }
 
   #backend(node: NodeContext, own: OwnLease, links: readonly Link[]): Backend {
@@ -448,7 +514,7 @@ export class NodeNetwork {
     const { backend, configuration } = current;
     this.#isReady = false;
     this.#wait('the kernel does not hold everything yet');
-    if (before?.tunnel !== undefined) await before.tunnel.close();
+    await before?.tunnel?.close().catch((error: unknown) => options.observer.failed('ending the tunnel before', error));
     if (this.#current !== current || this.#stopped) return;
     const networks = configuration.families.map(({ network }) => network);
     this.#kernel.want({ devices: backend.devices, networks, tunnel: backend.tunnel, sweepsRoutes: options.conf.backend.type !== 'alloc' });
@@ -462,9 +528,15 @@ export class NodeNetwork {
           blackhole: true,
         }))
       : [];
-    this.#kernel.setEntries(OWN, [...backend.ownEntries, ...blackholes]);
+    this.#setEntries(OWN, [...backend.ownEntries, ...blackholes]);
     for (const lease of this.#leases.values()) this.#apply(lease);
     await this.#kernel.settled();
+    // A node that tells of itself without its devices is sent packets, and given pods, for nothing.
+    while (this.#kernel.lacksDevices && this.#current === current && !this.#stopped) {
+      await new Promise<void>((resolve) => {
+        this.#comparedWaiters.push(resolve);
+      });
+    }
     if (this.#current !== current || this.#stopped) return;
     await this.#handOut(configuration);
     this.#wait('the peers have not been told yet');
@@ -472,14 +544,16 @@ export class NodeNetwork {
     await options.leases.available();
     if (this.#current !== current || this.#stopped) return;
     this.#isReady = true;
-    this.#wait(undefined);
+    // What has come to be missing meanwhile still is.
+    this.#configure();
+    if (this.#current !== current) return;
     options.observer.ready(configuration);
     for (const resolve of this.#readyWaiters.splice(0)) resolve();
   }
 
   /** What pods and others on the node go by. One after the other: they are the same files and rules. */
   #handOut(configuration: Configuration): Promise<void> {
-    this.#handingOut = this.#handingOut.then(async () => {
+    const handing = this.#handingOut.then(async () => {
       this.#outputs?.close();
       this.#outputs = undefined;
       const isCurrent = (): boolean => !this.#stopped && this.#current?.configuration === configuration;
@@ -488,26 +562,10 @@ export class NodeNetwork {
       if (this.#stopped) outputs.close();
       else this.#outputs = outputs;
     });
-    return this.#handingOut;
+    // What fails for one configuration is none of the next one's.
+    this.#handingOut = handing.catch(() => undefined);
+    return handing;
   }
-}
-
-/** Why a peer's lease is not followed. */
-function refusal(lease: Lease, backend: Backend, families: readonly NodeFamily[]): string | undefined {
-  if (lease.backendType !== backend.type)
-    return `its backend is ${lease.backendType || 'none'}, and this node's is ${backend.type || 'none'}: they cannot reach each other`;
-  for (const { family, subnet, network, public: own } of families) {
-    const of = family === 4 ? lease.v4 : lease.v6;
-    if (of === undefined) continue;
-    if (of.publicAddress === own) return `its public address ${formatAddress(own)} is this node's own`;
-    if (overlaps(of.subnet, subnet)) return `its subnet ${formatPrefix(of.subnet)} is (part of) this node's own, ${formatPrefix(subnet)}`;
-    if (!strictlyInside(network, of.subnet)) return `its subnet ${formatPrefix(of.subnet)} is not in the network ${formatPrefix(network)}`;
-  }
-  return undefined;
-}
-
-function overlaps(a: Prefix, b: Prefix): boolean {
-  return contains(a, b.address) || contains(b, a.address);
 }
 
 function announcement(backend: Backend, { families, backend: type }: Configuration): Announcement {
@@ -571,7 +629,12 @@ class Outputs {
       } catch (error) {
         observer.failed(doing, error);
         // Programs may be installed, modules loaded, file systems mounted.
-        if (!outputs.#closed) outputs.#again.add(setTimeout(() => void attempt(doing, action), AGAIN_MS));
+        if (outputs.#closed) return;
+        const timer = setTimeout(() => {
+          outputs.#again.delete(timer);
+          void attempt(doing, action);
+        }, AGAIN_MS);
+        outputs.#again.add(timer);
       }
     };
     const { rules } = options;

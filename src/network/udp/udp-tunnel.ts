@@ -25,6 +25,9 @@ export class UdpTunnel implements Tunnel {
   readonly #options: UdpTunnelOptions;
   readonly #peers = new Map<string, FamilyLease>();
   #proxy: UdpProxy | undefined;
+  /** Until then the one before has the port and the device. */
+  #ending: Promise<void> = Promise.resolve();
+  #closed = false;
 
   constructor(options: UdpTunnelOptions) {
     this.#options = options;
@@ -33,20 +36,32 @@ export class UdpTunnel implements Tunnel {
   /** @throws SluiceError where there is no TUN, or the port is taken */
   async create(): Promise<void> {
     const { device, address, tunAddress, port, mtu, onError, inNode } = this.#options;
-    const before = this.#proxy;
-    this.#proxy = undefined;
-    // It has the port until then.
-    await before?.close().catch(onError);
-    this.#proxy = inNode(() => {
+    await this.#end();
+    if (this.#closed) return;
+    const proxy: UdpProxy = inNode(() => {
       const tun = openTun(device);
+      const failed = (error: unknown): void => {
+        onError(error);
+        // Its device would stay, and swallow packets; without one it is made again.
+        if (this.#proxy === proxy) void this.#end();
+      };
       try {
-        return UdpProxy.start({ tunFd: tun.fd, address, tunAddress, port, mtu, onError });
+        return UdpProxy.start({ tunFd: tun.fd, address, tunAddress, port, mtu, onError: failed });
       } catch (error) {
         closeSync(tun.fd);
         throw error;
       }
     });
+    this.#proxy = proxy;
     for (const peer of this.#peers.values()) this.#route(peer);
+  }
+
+  /** Resolves when port and device are free. */
+  #end(): Promise<void> {
+    const proxy = this.#proxy;
+    this.#proxy = undefined;
+    if (proxy !== undefined) this.#ending = this.#ending.then(() => proxy.close()).catch(this.#options.onError);
+    return this.#ending;
   }
 
   setPeer({ node, v4 }: Lease): void {
@@ -74,8 +89,9 @@ export class UdpTunnel implements Tunnel {
     if (typeof publicAddress === 'number') this.#proxy?.setRoute(subnet, { address: publicAddress, port: this.#options.port });
   }
 
+  /** Also of one that is just being made. */
   async close(): Promise<void> {
-    await this.#proxy?.close();
-    this.#proxy = undefined;
+    this.#closed = true;
+    await this.#end();
   }
 }

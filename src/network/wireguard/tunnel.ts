@@ -39,6 +39,8 @@ export class WireguardTunnel implements Tunnel {
   readonly #tables: ReadonlyMap<string, PeerTable>;
   /** Devices that are there, and were made what they should be. */
   readonly #live = new Set<string>();
+  /** Devices that are new: peers may have sessions with the one before. */
+  readonly #fresh = new Set<string>();
   /** What was told last of each device, and of the conflicts. */
   readonly #told = new Map<string, string>();
   #timer: NodeJS.Timeout | undefined;
@@ -57,6 +59,8 @@ export class WireguardTunnel implements Tunnel {
     if (!this.#compare(device, cause)) throw new SluiceError('DEVICE_GONE', `${device} is not there, or no WireGuard device`);
     this.#live.add(device);
     this.#timer ??= this.#lookIn(0);
+    // Whoever calls this sets it up then.
+    if (this.#fresh.delete(device)) setTimeout(() => this.#greet(device), 0).unref();
   }
 
   setPeer(lease: Lease): void {
@@ -95,6 +99,7 @@ export class WireguardTunnel implements Tunnel {
     const [settings, table] = [devices.get(device), this.#tables.get(device)];
     const there = control.read(device);
     if (settings === undefined || table === undefined || there === undefined) return false;
+    if (there.privateKey === undefined) this.#fresh.add(device);
     const change = deviceChange(settings, table.peers, there, Date.now() / 1000);
     if (change !== undefined) this.#change(device, change, cause);
     return true;
@@ -146,6 +151,21 @@ export class WireguardTunnel implements Tunnel {
     }
     this.#tellConflicts();
     this.#timer = this.#lookIn((performance.now() - startedAt) * REST_FACTOR);
+  }
+
+  /**
+   * Begins a session with each peer. Who has one with the device that was there before, or with this node before it was booted, sends
+   * into it for 15 s until it is given up, and nothing of that arrives. A keepalive that is switched on is sent at once.
+   */
+  #greet(device: string): void {
+    // It is closed, or the device has gone again.
+    if (!this.#live.has(device)) return;
+    const silent = [...(this.#tables.get(device)?.peers.values() ?? [])].filter(({ keepalive }) => keepalive === 0);
+    this.#attempt(device, () => {
+      for (const keepalive of [1, 0]) {
+        this.#options.control.change(device, { peers: silent.map(({ publicKey }) => ({ publicKey, action: 'update', keepalive })) });
+      }
+    });
   }
 
   /** Does it; what cannot be done now is seen by the next look. */

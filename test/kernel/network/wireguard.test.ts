@@ -543,6 +543,18 @@ describe('two nodes with the backend wireguard', function () {
     assert.deepEqual(dump(a, 'flannel-wg').handshakes, before);
   });
 
+  it('reach each other again at once when a device was deleted, and its sessions with it', async () => {
+    await start();
+    await eventually(() => pings(a, '10.244.0.0', '10.244.9.0'), 'the first packet getting through');
+    const before = Math.max(...dump(b, 'flannel-wg').handshakes.values());
+    // Handshakes have a second for their time.
+    await eventually(() => Date.now() / 1000 > before + 2, 'another second');
+    a.ip('link', 'del', 'flannel-wg');
+    // Nobody sends anything: WireGuard itself would begin a session anew no sooner than somebody does, and b first 15 s after that.
+    await eventually(() => Math.max(...dump(b, 'flannel-wg').handshakes.values()) > before, 'another handshake');
+    assert.ok(pings(b, '10.244.9.0', '10.244.0.0'));
+  });
+
   it('leave alone the endpoint that a peer sends from, behind an address translation', async () => {
     b.ip('addr', 'add', '172.18.0.19/24', 'dev', 'eth0');
     const snat = 'oifname "eth0" udp sport 51820 snat to 172.18.0.19:40000';
