@@ -5,6 +5,7 @@
 import type { Option } from 'commander';
 import * as z from 'zod';
 import { parseAddress } from '../policy/address.ts';
+import { readPattern } from '../network/external-interface.ts';
 import { DEFAULT_ANNOTATION_PREFIX } from '../network/node-lease.ts';
 import { choice, file, flag, listenAddress, name, number, SettingTable, snake, texts, wrongSetting } from './settings.ts';
 
@@ -22,12 +23,9 @@ function address(family: 4 | 6) {
 }
 
 const pattern = z.string().transform((text, context) => {
-  try {
-    return new RegExp(text, 'u').source;
-  } catch {
-    context.addIssue({ code: 'custom', message: 'expected a regular expression' });
-    return z.NEVER;
-  }
+  if (readPattern(text) instanceof RegExp) return text;
+  context.addIssue({ code: 'custom', message: 'expected a regular expression' });
+  return z.NEVER;
 });
 
 const SCHEMA = z.strictObject({
@@ -38,7 +36,7 @@ const SCHEMA = z.strictObject({
   node: name.optional(),
   leaseDir: file.optional(),
   iface: texts,
-  ifaceRegex: z.union([pattern.transform((text) => [text]), z.array(pattern)]),
+  ifaceRegex: z.union([pattern.transform((text) => [text]), z.array(pattern)], { error: 'expected a regular expression' }),
   ifaceCanReach: name.optional(),
   publicIp: address(4).optional(),
   publicIpv6: address(6).optional(),

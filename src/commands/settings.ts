@@ -27,7 +27,11 @@ export const texts = z.union([z.string().transform((text) => text.split(/[\s,]+/
 
 export const list = texts.refine((names) => names.length > 0, { error: 'expected at least one name' });
 
-export const flag = z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')], {
+/** As Go reads them (strconv.ParseBool): arguments of flanneld can stay as they are. */
+const TRUE = ['true', 'True', 'TRUE', 't', 'T', '1'] as const;
+const FALSE = ['false', 'False', 'FALSE', 'f', 'F', '0'] as const;
+
+export const flag = z.union([z.boolean(), z.enum(TRUE).transform(() => true), z.enum(FALSE).transform(() => false)], {
   error: 'expected true or false',
 });
 

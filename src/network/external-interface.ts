@@ -133,8 +133,8 @@ function byPattern(input: InterfaceInput, options: InterfaceOptions, text: strin
   return link === undefined ? `it matches neither an address${both} nor a name of any interface` : { link };
 }
 
-/** As far as Go's syntax differs in what people write: flags for the whole (`(?i)eth`), and how groups are named. */
-function readPattern(text: string): RegExp | string {
+/** As far as Go's syntax differs in what people write: flags for the whole (`(?i)eth`), and how groups are named. A text: why it is none. */
+export function readPattern(text: string): RegExp | string {
   const [, flags = '', rest = ''] = /^(?:\(\?([ims]+)\))?(.*)$/s.exec(text) ?? [];
   try {
     return new RegExp(rest.replaceAll('(?P<', '(?<'), `u${[...new Set(flags)].join('')}`);

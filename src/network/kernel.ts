@@ -510,7 +510,7 @@ export class NetworkKernel {
     const name = this.#names.get(link.index);
     if (name !== undefined) return name !== link.name && this.#device(name)?.kind === link.kind;
     const { vxlan } = link;
-    // From before this daemon was started: it still has the address that it was given.
+    // From before this daemon was started: it still has one of the addresses that it was given.
     return devices.some(
       (device) =>
         device.kind === 'vxlan' &&
@@ -519,9 +519,10 @@ export class NetworkKernel {
         vxlan.port === device.port &&
         vxlan.local !== undefined &&
         familyOf(vxlan.local) === familyOf(device.local) &&
-        listAddresses(this.#requests).some(
-          (each) => each.link === link.index && device.networks.some((network) => contains(network, each.address)),
-        ),
+        (link.address === device.mac ||
+          listAddresses(this.#requests).some(
+            (each) => each.link === link.index && device.networks.some((network) => contains(network, each.address)),
+          )),
     );
   }
 

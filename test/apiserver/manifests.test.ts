@@ -193,7 +193,8 @@ describeWithApi('the manifests', function () {
         '--startup-taint=sluice/agent-not-ready',
       ]);
       assert.deepEqual(containers[0]?.securityContext['capabilities'], { drop: ['ALL'], add: ['NET_ADMIN'] });
-      assert.deepEqual(containers[1]?.securityContext['capabilities'], { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW'] });
+      // Two components need the same one.
+      assert.deepEqual(containers[1]?.securityContext['capabilities'], { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW', 'NET_RAW'] });
       assert.equal(containers[1]?.securityContext['privileged'], false);
       assert.deepEqual(hostPaths(pod), ['/dev/net/tun', ...HOST_PATHS, '/run/xtables.lock']);
       assert.deepEqual(containers[1]?.volumeMounts?.map(({ mountPath }) => mountPath).toSorted(), [

@@ -71,7 +71,7 @@ export interface Backend {
   entriesFor(lease: Lease, routeTo: RouteTo): PeerEntries;
   /** The backend-data annotation of this node, byte for byte; `null` where there is none. */
   data(family: Family): string;
-  /** Where packets pass through this process. */
+  /** Where there is more to keep than the kernel's tables: packets that pass through this process, keys. */
   readonly tunnel?: Tunnel;
 }
 

@@ -54,7 +54,7 @@ export class WireguardTunnel implements Tunnel {
 
   /** @throws SluiceError, KernelError where the device is not there, or not to be changed so */
   configure(device: string, cause: 'wanted' | 'repair'): void {
-    if (!this.#tables.has(device)) return;
+    if (this.#closed || !this.#tables.has(device)) return;
     this.#live.delete(device);
     if (!this.#compare(device, cause)) throw new SluiceError('DEVICE_GONE', `${device} is not there, or no WireGuard device`);
     this.#live.add(device);
@@ -161,6 +161,7 @@ export class WireguardTunnel implements Tunnel {
     // It is closed, or the device has gone again.
     if (!this.#live.has(device)) return;
     const silent = [...(this.#tables.get(device)?.peers.values() ?? [])].filter(({ keepalive }) => keepalive === 0);
+    if (silent.length === 0) return;
     this.#attempt(device, () => {
       for (const keepalive of [1, 0]) {
         this.#options.control.change(device, { peers: silent.map(({ publicKey }) => ({ publicKey, action: 'update', keepalive })) });

@@ -292,6 +292,8 @@ describeWithApi('leases of a cluster', function () {
         repairs.length = 0;
         await annotate(OWN, { [`${PREFIX}/public-ip`]: value });
         await soon(isTold, 'the annotation');
+        // The server has it before its answer is here.
+        await soon(() => repairs.length > 0, 'the repair being told');
         assert.deepEqual(repairs, [`annotations written again: ${PREFIX}/public-ip`]);
       }
       assert.deepEqual(heard.failures, []);
@@ -311,6 +313,7 @@ describeWithApi('leases of a cluster', function () {
       await deleteNode(OWN);
       await createNode(OWN, { podCIDR: '10.244.0.0/24', annotations: metadata.annotations ?? {} });
       await soon(isTold, 'the condition');
+      await soon(() => repairs.length > 0, 'the repair being told');
       assert.deepEqual(repairs, ['condition NetworkUnavailable written again']);
     });
 

@@ -17,7 +17,7 @@ import { Chaos, FOREIGN, type Step } from './support/chaos-steps.ts';
 import { NetworkNode, ScriptedLeases } from './support/network-node.ts';
 import { difference, picture } from './support/picture.ts';
 
-const NETWORKS = setting('SLUICE_RANDOM_NETWORKS', 6);
+const NETWORKS = setting('SLUICE_RANDOM_NETWORKS', 5);
 const SEED = setting('SLUICE_RANDOM_SEED', Math.floor(Date.now() / 1000) % 1_000_000_000);
 const STEPS = 40;
 /** What the kernel refuses is tried again after five seconds at the latest. */
@@ -46,13 +46,20 @@ async function endsAsAFreshNode(seed: number): Promise<void> {
   try {
     await sync(node, 'ip', FOREIGN.ip);
     await sync(node, 'bridge', FOREIGN.bridge);
-    const leases = start(node, chaos);
+    let leases = start(node, chaos);
     for (let count = 0; count < STEPS; count++) {
       const step = chaos.step();
       const [blocks, pauseMs] = [chaos.roll(2) === 0, [0, 0, 0, 5, 15, 60, 120][chaos.roll(7)] ?? 0];
       told.push(`${step.what}${blocks ? ' (at once)' : ''}, ${pauseMs} ms`);
       await take(step, node, leases, blocks);
       if (pauseMs > 0) await sleep(pauseMs);
+      if (chaos.roll(40) !== 0) continue;
+      await node.stop();
+      node.problems.clear();
+      const offline = chaos.offlineStep();
+      told.push(`the daemon ends; ${offline.what}; another one begins`);
+      await take(offline, node, undefined, true);
+      leases = start(node, chaos);
     }
     for (const step of chaos.end()) {
       told.push(step.what);

@@ -37,6 +37,18 @@ describe('settings of the network', () => {
     assert.deepEqual(of({}, { FLANNELD_IFACE: 'eth1' }).iface, ['eth1']);
   });
 
+  it('are true and false in every way that flanneld takes them', () => {
+    for (const text of ['1', 't', 'T', 'true', 'True', 'TRUE']) assert.equal(of({}, { FLANNELD_IP_MASQ: text }).ipMasq, true, text);
+    for (const text of ['0', 'f', 'F', 'false', 'False', 'FALSE'])
+      assert.equal(of({ iptablesForwardRules: text }).iptablesForwardRules, false);
+  });
+
+  it('take a regular expression with flags for the whole of it, as Go does', () => {
+    assert.deepEqual(of({ ifaceRegex: ['(?i)ETH'] }).ifaceRegex, ['(?i)ETH']);
+    assert.deepEqual(of({}, { FLANNELD_IFACE_REGEX: '^(?P<kind>eth)\\d' }).ifaceRegex, ['^(?P<kind>eth)\\d']);
+    assert.match(refused({ ifaceRegex: ['eth('] }), /^--iface-regex: expected a regular expression/);
+  });
+
   it('take several interfaces, and none of a file that is off', () => {
     assert.deepEqual(of({ iface: ['eth0', '192.0.2.1'], ifaceRegex: ['^eth'] }).iface, ['eth0', '192.0.2.1']);
     const { subnetFile, cniConfFile, bridge, metricsAddress } = of({

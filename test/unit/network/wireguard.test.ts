@@ -460,6 +460,7 @@ describe('the tunnel of wireguard', () => {
     devices.make('wg');
     tunnel.configure('wg', 'repair');
     await tunnel.close();
+    // Timers end in their order: its own would have been before.
     await new Promise((resolve) => setTimeout(resolve, 1));
     assert.equal(greetings().length, 4);
   });

@@ -35,6 +35,8 @@ const NODES = ['peer-a', 'peer-b', 'peer-c', 'peer-d', 'peer-e', 'peer-f', 'peer
 const MTUS = [1500, 1400, 1450, 9000] as const;
 /** Of eth0; the last number of its addresses. */
 const OWN_ADDRESSES = [1, 50] as const;
+/** That this node may have. */
+const OWN_SUBNETS = [0, 50] as const;
 /** Behind the router, unless there is a route that says otherwise. */
 const FAR = '10.9.9.9';
 
@@ -68,7 +70,7 @@ export class Chaos {
   readonly scenario: Scenario;
   readonly #dice: Dice;
   readonly leases = new Map<string, Lease>();
-  own: OwnLease = ownLease(0);
+  #own: OwnLease = ownLease(OWN_SUBNETS[0]);
   #isWaiting = false;
   #mtu: number = MTUS[0];
   #address: number = OWN_ADDRESSES[0];
@@ -89,6 +91,16 @@ export class Chaos {
     return this.#dice.roll(sides);
   }
 
+  /** What the source of leases says of this node now. */
+  get own(): OwnLease | { readonly waiting: string } {
+    return this.#isWaiting ? { waiting: 'the node is not there' } : this.#own;
+  }
+
+  /** Something that may happen while no daemon is there. */
+  offlineStep(): Step {
+    return this.#dice.chance(70) ? this.#damage() : this.#interfaceStep();
+  }
+
   step(): Step {
     const kind = this.#dice.roll(100);
     if (kind < 35) return this.#leaseStep();
@@ -99,12 +111,13 @@ export class Chaos {
 
   /** What undoes the passing ones: from then on nothing keeps the node from being as it should be. */
   end(): Step[] {
-    const blackholes = [...NUMBERS, 9].flatMap((number) => [`10.244.${number}.0/24`, `fd00:10:244:${number}::/64`]);
+    this.#isWaiting = false;
+    const blackholes = [...NUMBERS, 9, ...OWN_SUBNETS].flatMap((number) => [`10.244.${number}.0/24`, `fd00:10:244:${number}::/64`]);
     return [
       { what: 'the interface is as it should be', ip: this.interfaceLines() },
-      // Of a node that is not there they are an administrator's, and are left alone.
+      // Of a node that is not there they are an administrator's, or of an earlier start, and are left alone.
       { what: 'no blackholes any more', ip: blackholes.map((subnet) => `route del blackhole ${subnet}`) },
-      { what: 'the own lease is there', tell: (listener) => listener.own(this.own) },
+      { what: 'the own lease is there', tell: (listener) => listener.own(this.#own) },
     ];
   }
 
@@ -138,11 +151,11 @@ export class Chaos {
   #ownStep(): Step {
     if (!this.#isWaiting && this.#dice.chance(50)) {
       this.#isWaiting = true;
-      return { what: 'the own lease is lost', tell: (listener) => listener.own({ waiting: 'the node is not there' }) };
+      return { what: 'the own lease is lost', tell: (listener) => listener.own(this.own) };
     }
     this.#isWaiting = false;
-    const own = ownLease(this.#dice.pick([0, 50]));
-    this.own = own;
+    const own = ownLease(this.#dice.pick(OWN_SUBNETS));
+    this.#own = own;
     return { what: `the own lease is ${JSON.stringify(own.v4)}`, tell: (listener) => listener.own(own) };
   }
 
