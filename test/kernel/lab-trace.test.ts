@@ -247,6 +247,8 @@ describe('a packet followed through the lab', function () {
   it('is waited for while the kernel asks for a neighbour', async () => {
     // The pod is off its bridge while it is asked for the first time.
     await lab.exec('node/n2', ['ip', 'link', 'set', lab.pod('dev/c').interface, 'nomaster']);
+    // The kernel gives up after three seconds otherwise, and the packet with it.
+    await lab.exec('node/n2', ['sysctl', '-qw', 'net.ipv4.neigh.cni0.mcast_solicit=30']);
     await lab.exec('node/n2', ['ip', 'neigh', 'flush', 'dev', 'cni0']);
     const following = trace(lab, 'dev/a,dev/c', { quietMs: 50 });
     await eventually(async () => {
