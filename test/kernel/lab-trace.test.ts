@@ -244,23 +244,6 @@ describe('a packet followed through the lab', function () {
     assert.equal((await trace(lab, 'dev/a,dev/c')).arrived, true);
   });
 
-  it('is waited for while the kernel asks for a neighbour', async () => {
-    // The pod is off its bridge while it is asked for the first time.
-    await lab.exec('node/n2', ['ip', 'link', 'set', lab.pod('dev/c').interface, 'nomaster']);
-    // The kernel gives up after three seconds otherwise, and the packet with it.
-    await lab.exec('node/n2', ['sysctl', '-qw', 'net.ipv4.neigh.cni0.mcast_solicit=30']);
-    await lab.exec('node/n2', ['ip', 'neigh', 'flush', 'dev', 'cni0']);
-    const following = trace(lab, 'dev/a,dev/c', { quietMs: 50 });
-    await eventually(async () => {
-      const { stdout } = await lab.exec('node/n2', ['ip', 'neigh', 'show', '10.244.1.2', 'dev', 'cni0']);
-      return stdout.includes('INCOMPLETE');
-    }, 'the node asks for the pod');
-    await lab.exec('node/n2', ['ip', 'link', 'set', lab.pod('dev/c').interface, 'master', 'cni0']);
-    const found = await following;
-    assert.equal(found.arrived, true, found.obstacle ?? 'no obstacle');
-    assert.ok((found.hops.at(-1)?.afterUs ?? 0) > 100_000, 'it was held');
-  });
-
   it('does not leave where the kernel has no route for it', async () => {
     await lab.exec('dev/b', ['ip', 'route', 'del', 'default']);
     try {

@@ -75,6 +75,7 @@ async function listen(
 ): Promise<void> {
   const startedAt = performance.now();
   let quietSince = startedAt;
+  let isHeld = false;
   while (sightings.answer === undefined && performance.now() - startedAt < LONGEST_MS) {
     await sleep(POLL_MS);
     const news = captures.flatMap((capture) => sightings.take(capture.read()));
@@ -83,8 +84,14 @@ async function listen(
     if (now - quietSince < quietMs) continue;
     // A packet is held as long as the kernel asks for its neighbour, and goes on when that answers.
     const last = sightings.last(links);
-    if (obstacle(destination, last, readNetworkState(last?.netns ?? netns))?.isAsked !== true) return;
-    await sleep(HELD_POLL_MS);
+    if (obstacle(destination, last, readNetworkState(last?.netns ?? netns))?.isAsked === true) {
+      isHeld = true;
+      await sleep(HELD_POLL_MS);
+    } else if (isHeld) {
+      // It was let go since the captures were read.
+      isHeld = false;
+      quietSince = performance.now();
+    } else return;
   }
 }
 
