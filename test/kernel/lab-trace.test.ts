@@ -13,7 +13,6 @@ import type { VerdictRecord } from '../../src/lab/verdicts.ts';
 import { plain } from '../../src/output/colour.ts';
 import { formatAddress } from '../../src/policy/address.ts';
 import { AgentLab } from './support/agent-lab.ts';
-import { eventually } from './support/eventually.ts';
 import { policyObject } from './support/objects.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
