@@ -13,7 +13,8 @@ import { applyRoles } from '../../src/lab/api/manifests.ts';
 import { type ProcessOptions } from '../measuring-process.ts';
 import { asTheProgram } from '../cold-start/cold-start.ts';
 import { type Latency, latency, median } from '../statistics.ts';
-import { type ApiObject, type ClusterShape, LOCAL_NODE, SyntheticCluster } from '../synthetic-cluster.ts';
+import { type ClusterShape, LOCAL_NODE, SyntheticCluster } from '../synthetic-cluster.ts';
+import { fillApiServer, stored } from './fill.ts';
 import { type RecordedResult, replay } from './recorded.ts';
 
 export interface ApiPlan {
@@ -134,7 +135,7 @@ class ApiBench {
     const bench = new ApiBench(api, new SyntheticCluster(shape), state);
     try {
       await applyRoles(api.admin);
-      await bench.#fill(progress);
+      await fillApiServer(api, bench.#synthetic, progress);
       bench.#monitor = Monitor.open({
         poller: bench.#poller,
         onEvent: ({ event }) => {
@@ -149,29 +150,6 @@ class ApiBench {
       await bench.close();
       throw error;
     }
-  }
-
-  /** Into the storage: the API would take minutes, and set the pods' status in requests of their own. */
-  async #fill(progress: (text: string) => void): Promise<void> {
-    const objects = this.#synthetic.objects();
-    let count = 0;
-    const write = async (): Promise<void> => {
-      for (let next = objects.next(); next.done !== true; next = objects.next()) {
-        await this.#api.store(storagePath(next.value), stored(next.value));
-        if (++count % 20_000 === 0) progress(`${count} objects are stored`);
-      }
-    };
-    await Promise.all(Array.from({ length: WRITERS }, write));
-    // The server's caches follow its storage.
-    const last = this.#synthetic.pod(this.#synthetic.shape.pods - 1).metadata;
-    const path = `/api/v1/namespaces/${last.namespace}/pods/${last.name}`;
-    while (
-      await this.#api.admin.call({ method: 'GET', path, query: { resourceVersion: '0' } }).then(
-        () => false,
-        () => true,
-      )
-    )
-      await sleep(50);
   }
 
   /** Starts the agent as the program is started, and waits until all is in force. */
@@ -379,17 +357,6 @@ function cpuTicks(pid: number): number {
     .replace(/^.*\) /s, '')
     .split(' ');
   return Number(fields[11]) + Number(fields[12]);
-}
-
-function storagePath({ kind, metadata: { name, namespace } }: ApiObject): string {
-  const resource = { Pod: 'pods', Namespace: 'namespaces', Node: 'minions', NetworkPolicy: 'networkpolicies' }[kind];
-  return namespace === undefined ? `${resource}/${name}` : `${resource}/${namespace}/${name}`;
-}
-
-/** As the API server would have stored it: the version is its own to say, and pods have an image. */
-function stored(object: ApiObject): Readonly<Record<string, unknown>> {
-  const { resourceVersion: _version, ownerReferences: _owners, ...metadata } = object.metadata;
-  return { ...object, metadata };
 }
 
 export function medianStart(starts: readonly ApiStart[]): ApiStart {

@@ -12,7 +12,7 @@ import { type DirectoryContents, loadDirectory } from '../sources/load-directory
 import type { SourceEvent } from '../sources/source.ts';
 import { DEFAULT_LOG_GROUP } from './agent-defaults.ts';
 import { dumpRecords, type IsolationRecord, type RuleRecord, type SetRecord } from './dump-records.ts';
-import { nearest } from './nearest.ts';
+import { nearest } from '../output/nearest.ts';
 
 interface DumpFlags {
   readonly source: string;

@@ -3,7 +3,7 @@ import { type Address, familyOf, formatAddress, parseAddress } from '../policy/a
 import type { Pod } from '../policy/objects.ts';
 import { ownsAddresses, type World } from '../policy/world.ts';
 import { SluiceError } from '../errors.ts';
-import { nearest } from './nearest.ts';
+import { nearest } from '../output/nearest.ts';
 
 export interface Endpoint {
   /** `namespace/pod`, or the address of what is no pod by name. */

@@ -7,7 +7,7 @@ import { Option } from 'commander';
 import { parse as parseYaml, stringify } from 'yaml';
 import * as z from 'zod';
 import { SluiceError, systemErrorCode } from '../errors.ts';
-import { nearest } from './nearest.ts';
+import { nearest } from '../output/nearest.ts';
 
 // --- what settings may be
 

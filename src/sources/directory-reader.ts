@@ -5,7 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import { SluiceError, systemErrorCode } from '../errors.ts';
 import type { Sharing } from '../kubernetes/sharing.ts';
 import type { Tree, TreeFile, Unlisted } from './directory-tree.ts';
-import { readManifest } from './manifest.ts';
+import { type ManifestVisitor, readManifest } from './manifest.ts';
 import type { ManifestSet } from './manifest-set.ts';
 
 /** Reading gives way to whatever else the process has to do at least this often. */
@@ -23,12 +23,14 @@ export class DirectoryReader {
   readonly #sharing: Sharing;
   /** Of each file as it was read. */
   readonly #signatures = new Map<string, string>();
+  readonly #visitor: ManifestVisitor | undefined;
   #noted = new Set<string>();
 
-  constructor(root: string, set: ManifestSet, sharing: Sharing) {
+  constructor(root: string, set: ManifestSet, sharing: Sharing, visitor?: ManifestVisitor) {
     this.#root = root;
     this.#set = set;
     this.#sharing = sharing;
+    this.#visitor = visitor;
   }
 
   compare({ files, unlisted }: Tree): TreeChanges {
@@ -73,7 +75,7 @@ export class DirectoryReader {
       return;
     }
     this.#signatures.set(path, signature);
-    this.#set.put(path, readManifest(path, text, this.#sharing));
+    this.#set.put(path, readManifest(path, text, this.#sharing, this.#visitor));
   }
 
   #note(unlisted: readonly Unlisted[]): void {

@@ -42,14 +42,35 @@ export interface Manifest {
   readonly problems: readonly SourceProblem[];
 }
 
+/** An object of a file as it is written there. */
+export interface WrittenObject {
+  readonly kind: string;
+  /** Undefined where it is not said. */
+  readonly apiVersion: string | undefined;
+  /** Of a kind that is read. */
+  readonly key?: string;
+  readonly value: Fields;
+  readonly origin: string;
+  /** The 1-based line of a field of the object. */
+  readonly line: (path: string) => number;
+}
+
+/** Told of the objects of a file, in their order, by whoever needs more of them than policy does. */
+export interface ManifestVisitor {
+  /** One that is read. */
+  read(object: WrittenObject): void;
+  /** One of another kind. Whether it is taken in all the same: then it is not reported as passed over. */
+  other(object: WrittenObject): boolean;
+}
+
 /** Unique among objects of all kinds: `Pod shop/web-0`. */
 export function idOf(kind: ObjectKind, key: string): string {
   return `${kind} ${key}`;
 }
 
 /** Reads the text of the file at `path`; documents that cannot be read leave the others untouched. */
-export function readManifest(path: string, text: string, sharing: Sharing): Manifest {
-  const reader = new ManifestReader(sharing);
+export function readManifest(path: string, text: string, sharing: Sharing, visitor?: ManifestVisitor): Manifest {
+  const reader = new ManifestReader(sharing, visitor);
   const documents = readDocuments(text);
   for (const document of documents) {
     reader.read(document, documents.length > 1 ? `${path}#${document.number}` : path);
@@ -69,9 +90,11 @@ class ManifestReader implements Manifest {
   readonly passedOver: PassedOver[] = [];
   readonly problems: SourceProblem[] = [];
   readonly #sharing: Sharing;
+  readonly #visitor: ManifestVisitor | undefined;
 
-  constructor(sharing: Sharing) {
+  constructor(sharing: Sharing, visitor: ManifestVisitor | undefined) {
     this.#sharing = sharing;
+    this.#visitor = visitor;
   }
 
   read(document: ManifestDocument, origin: string): void {
@@ -97,7 +120,11 @@ class ManifestReader implements Manifest {
     }
     const kind = value['kind'] ?? inherited?.kind;
     const apiVersion = value['apiVersion'] ?? inherited?.apiVersion;
-    if (typeof kind !== 'string' || kind === '') {
+    if (isAbsent(kind) && isAbsent(apiVersion) && !('metadata' in value) && !('spec' in value)) {
+      // Values of a chart, what a scenario expects: other files' own affair. Still a refusal, for it may have been an object before.
+      const message = 'without apiVersion, kind, metadata and spec it is no Kubernetes object';
+      this.refusals.push({ problems: [{ severity: 'notice', origin, line: document.line(at), path: at, code: 'NO_OBJECT', message }] });
+    } else if (typeof kind !== 'string' || kind === '') {
       refuse('kind', 'KIND_MISSING', isAbsent(kind) || kind === '' ? 'the object has no kind' : noString(kind));
     } else if (kind.endsWith('List') && 'items' in value) {
       const items = value['items'];
@@ -111,6 +138,8 @@ class ManifestReader implements Manifest {
     } else if (isObjectKind(kind) && !isOfAnotherGroup(apiVersion, KINDS[kind].apiVersion)) {
       this.#readKnown(kind, value, apiVersion, at, document, origin);
     } else {
+      const other = { kind, apiVersion: typeof apiVersion === 'string' ? apiVersion : undefined, value, origin };
+      if (this.#visitor?.other({ ...other, line: (path) => document.line(joinPaths(at, path)) }) === true) return;
       const what = typeof apiVersion === 'string' ? `${kind} (${apiVersion})` : kind;
       this.passedOver.push({ what, alike: isObjectKind(kind), origin, line: document.line(at) });
     }
@@ -134,6 +163,14 @@ class ManifestReader implements Manifest {
       const projected = { kind, key, object } as ClusterObject; // kind and object come from one call of project
       this.statements.push({ id: idOf(kind, key), object: projected, origin, line: document.line(at) });
       this.problems.push(...placed);
+      this.#visitor?.read({
+        kind,
+        apiVersion: expected,
+        key,
+        value,
+        origin,
+        line: (path) => document.line(joinPaths(at, path)),
+      });
     } else {
       this.refusals.push(key === undefined ? { problems: placed } : { id: idOf(kind, key), problems: placed });
     }

@@ -21,6 +21,7 @@ const STAGES: readonly (readonly string[])[] = [
   ['network'],
   ['observability'],
   ['doctor'],
+  ['audit'],
 ];
 /** What is pure imports nothing that could touch the outside world, not even from Node, but for what is named. */
 const PURE: Readonly<Record<string, readonly string[]>> = { policy: [], cluster: ['lru-cache'], ruleset: ['node:crypto'] };

@@ -49,6 +49,11 @@ export class ApiClient implements ListClient {
     return new ApiClient(await Kubeconfig.load(options), options.userAgent);
   }
 
+  /** Where the API server is, for people. */
+  async server(): Promise<string> {
+    return (await this.#kubeconfig.credentials()).server.href.replace(/\/$/, '');
+  }
+
   /** Ends all connections. */
   close(): void {
     for (const agent of Object.values(this.#agents)) agent.destroy();

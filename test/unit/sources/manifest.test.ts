@@ -75,7 +75,7 @@ describe('a manifest file', () => {
     assert.ok(manifest.refusals.every(({ id }) => id === undefined));
     assert.deepEqual(
       manifest.refusals.map(({ problems }) => problems[0]?.code),
-      ['SYNTAX_INVALID', 'TYPE_INVALID', 'KIND_MISSING'],
+      ['SYNTAX_INVALID', 'TYPE_INVALID', 'NO_OBJECT'],
     );
   });
 

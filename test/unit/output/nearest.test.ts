@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
-import { editDistance, nearest } from '../../../src/commands/nearest.ts';
+import { editDistance, nearest } from '../../../src/output/nearest.ts';
 
 describe('the nearest name', () => {
   it('is the one with the fewest edits', () => {
