@@ -30,7 +30,8 @@ export interface PlayOptions {
   readonly settleMs?: number;
   /** The nodes and pods are there, and agents are ready; no step has been played. What it throws ends the play. */
   readonly clusterUp?: (cluster: ScenarioCluster) => void;
-  readonly stepDone: (report: StepReport) => void;
+  /** Awaited, before the next step is played. */
+  readonly stepDone: (report: StepReport, cluster: ScenarioCluster) => void | Promise<void>;
   /** What is going on, for people. */
   readonly progress: (text: string) => void;
   readonly paint: Paint;
@@ -75,7 +76,7 @@ export async function playScenario(scenario: Scenario, options: PlayOptions): Pr
       const report = await playStep(cluster, agents, scenario, step, options);
       problems.report(cluster);
       reports.push(report);
-      options.stepDone(report);
+      await options.stepDone(report, cluster);
     }
     return {
       cluster,

@@ -6,7 +6,7 @@
  */
 import { isNode, isPair, isScalar, isSeq, isMap, LineCounter, parseAllDocuments } from 'yaml';
 import type { Document, Node, ParsedNode, ScalarTag, CollectionTag, Tags } from 'yaml';
-import { lineInJson } from './json-lines.ts';
+import { JsonLines } from './json-lines.ts';
 import { type PathSegment, parsePath } from './field-path.ts';
 
 export interface ManifestDocument {
@@ -34,7 +34,8 @@ function readJson(text: string): ManifestDocument[] | undefined {
   if (!/^\s*[{[]/u.test(text)) return undefined;
   try {
     const value: unknown = JSON.parse(text);
-    return [{ number: 1, value, errors: [], line: (path) => lineInJson(text, parsePath(path)) }];
+    const lines = new JsonLines(text);
+    return [{ number: 1, value, errors: [], line: (path) => lines.line(parsePath(path)) }];
   } catch {
     // YAML's flow style, or JSON with a mistake: the YAML parser says where it is.
     return undefined;

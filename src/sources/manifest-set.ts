@@ -187,9 +187,10 @@ function consequence(id: string | undefined, kept: readonly string[], statements
 }
 
 function saidTwice(statement: Statement, first: Statement): SourceProblem {
-  const { origin, line, id } = statement;
+  const { origin, id } = statement;
+  const line = statement.line();
   const same = isDeepStrictEqual(statement.object, first.object);
-  const message = `also in ${first.origin}:${first.line}, which counts${same ? '' : '; here it says something else'}. Keep one of the two`;
+  const message = `also in ${first.origin}:${first.line()}, which counts${same ? '' : '; here it says something else'}. Keep one of the two`;
   return { severity: same ? 'warning' : 'error', origin, line, object: id, path: '', code: 'OBJECT_REPEATED', message };
 }
 

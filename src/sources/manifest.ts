@@ -15,7 +15,7 @@ export interface Statement {
   readonly id: string;
   readonly object: ClusterObject;
   readonly origin: string;
-  readonly line: number;
+  readonly line: () => number;
 }
 
 /** Something that could not be read, so that its last good state has to do. `id` is absent where nobody can tell which object it was. */
@@ -108,6 +108,13 @@ class ManifestReader implements Manifest {
     }
   }
 
+  /** Whoever keeps manifests for as long as it runs has no visitor, and is not to keep their texts: the line is worked out now. */
+  #lineOf(document: ManifestDocument, at: string): () => number {
+    if (this.#visitor !== undefined) return () => document.line(at);
+    const line = document.line(at);
+    return () => line;
+  }
+
   /** `at` is where in the document the object stands: `''`, or `items[3]` of a list. */
   #readObject(value: unknown, at: string, document: ManifestDocument, origin: string, inherited: Inherited | undefined): void {
     const refuse = (path: string, code: string, message: string): void => {
@@ -161,7 +168,7 @@ class ManifestReader implements Manifest {
     }
     if (object !== undefined && key !== undefined) {
       const projected = { kind, key, object } as ClusterObject; // kind and object come from one call of project
-      this.statements.push({ id: idOf(kind, key), object: projected, origin, line: document.line(at) });
+      this.statements.push({ id: idOf(kind, key), object: projected, origin, line: this.#lineOf(document, at) });
       this.problems.push(...placed);
       this.#visitor?.read({
         kind,

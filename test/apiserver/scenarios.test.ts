@@ -2,10 +2,14 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { readCluster } from '../../src/audit/cluster-inventory.ts';
+import { readDirectory } from '../../src/audit/manifest-inventory.ts';
+import { ApiClient } from '../../src/kubernetes/api/client.ts';
 import { playScenario } from '../../src/lab/run-scenario.ts';
 import { readScenario } from '../../src/lab/scenario.ts';
 import { isAsExpected } from '../../src/lab/verdicts.ts';
 import { plain } from '../../src/output/colour.ts';
+import { explainedOtherwise } from './support/audit-answers.ts';
 import { describeWithApi } from './support/describe-with-api.ts';
 
 const SCENARIOS = resolve(import.meta.dirname, '../../fixtures/scenarios');
@@ -14,13 +18,22 @@ describeWithApi('scenarios through an API server', function () {
   this.timeout(180_000);
 
   for (const name of readdirSync(SCENARIOS)) {
-    it(`${name}: what agents enforce of the API's objects is what people expect`, async () => {
+    it(`${name}: what agents enforce of the API's objects is what people expect, and what the audit commands say`, async () => {
       const state = mkdtempSync(join(tmpdir(), 'sluice-api-'));
+      const saidOtherwise: string[] = [];
       const stage = await playScenario(readScenario(join(SCENARIOS, name)), {
         state,
         agents: true,
         api: true,
-        stepDone: () => undefined,
+        stepDone: async ({ step, records }, { lab, directory }) => {
+          const client = await ApiClient.open({ file: join(state, 'api/admin.kubeconfig'), userAgent: 'sluice-test' });
+          const inventories = [await readDirectory(directory), await readCluster({ client, server: 'here', namespaces: [] })];
+          client.close();
+          for (const inventory of inventories) {
+            const wrong = await explainedOtherwise(inventory, lab, records);
+            saidOtherwise.push(...wrong.map((line) => `${step}, ${inventory.origin}: ${line}`));
+          }
+        },
         progress: () => undefined,
         paint: plain,
       });
@@ -31,6 +44,7 @@ describeWithApi('scenarios through an API server', function () {
           records.filter((record) => !isAsExpected(record)),
           [],
         );
+        assert.deepEqual(saidOtherwise, []);
       } finally {
         await stage.close();
         rmSync(state, { recursive: true, force: true });

@@ -31,6 +31,8 @@ export interface ApiCall {
   readonly body?: unknown;
   /** Default: application/json. */
   readonly contentType?: string;
+  /** Default: application/json. */
+  readonly accept?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -78,12 +80,12 @@ export class ApiClient implements ListClient {
     const { server, options } = await this.#kubeconfig.credentials().catch((cause: unknown) => {
       throw new ApiError('API_UNREACHABLE', `there are no credentials: ${messageOf(cause)}`, { cause });
     });
-    const { method, path, query, body, contentType = 'application/json', signal } = call;
+    const { method, path, query, body, contentType = 'application/json', accept = 'application/json', signal } = call;
     const search = query === undefined ? '' : `?${new URLSearchParams(query).toString()}`;
     const payload = body === undefined ? undefined : Buffer.from(typeof body === 'string' ? body : JSON.stringify(body));
     const headers = {
       ...(options.headers as OutgoingHttpHeaders | undefined),
-      accept: 'application/json',
+      accept,
       'user-agent': this.#userAgent,
       ...(payload === undefined ? {} : { 'content-type': contentType, 'content-length': String(payload.length) }),
     };

@@ -19,7 +19,7 @@ describe('a manifest file', () => {
   it('says which objects there are, and where', () => {
     const manifest = read(documents(namespaceYaml('dev'), podYaml('web'), policyYaml('deny')));
     assert.deepEqual(
-      manifest.statements.map(({ id, origin, line }) => `${id} ${origin} ${line}`),
+      manifest.statements.map(({ id, origin, line }) => `${id} ${origin} ${line()}`),
       ['Namespace dev a.yaml#1 1', 'Pod dev/web a.yaml#2 5', 'NetworkPolicy dev/deny a.yaml#3 12'],
     );
     assert.deepEqual([manifest.refusals, manifest.problems, manifest.passedOver], [[], [], []]);
