@@ -11,11 +11,14 @@ import { systemErrorCode } from './errors.ts';
 import { errorFields, type Logger } from './observability/log.ts';
 import { type ListenAddress, HttpServer, type Page, text } from './observability/http-server.ts';
 import type { AgentMetrics, InForce } from './observability/metrics.ts';
+import { NamespaceModes } from './observability/namespace-modes.ts';
+import { Observation } from './observability/observe/observation.ts';
 import type { PolicyEvents } from './observability/policy-events.ts';
 import type { MetricsAccess } from './observability/metrics-access.ts';
 import { AgentStatus } from './observability/status.ts';
+import { type Auditing, isAudited } from './policy/mode.ts';
 import { NodeRuleset } from './ruleset/node-ruleset.ts';
-import type { Source } from './sources/source.ts';
+import type { Source, SourceProblem } from './sources/source.ts';
 
 export interface AgentOptions {
   readonly source: Source;
@@ -24,7 +27,10 @@ export interface AgentOptions {
   readonly log: Logger;
   readonly bridges: readonly string[];
   readonly cutMark: number;
+  readonly auditing: Auditing;
   readonly nftables: Pick<NftablesOptions, 'ownership' | 'logGroup'>;
+  /** Where `sluice observe` finds this agent; undefined: nowhere. */
+  readonly observeSocket?: string | undefined;
   /** Rewritten after every change of the agent's state. */
   readonly statusFile: string | undefined;
   readonly healthAddress?: ListenAddress | undefined;
@@ -50,17 +56,32 @@ const CLAIM_AGAIN_MS = 100;
 
 /** Starts enforcing, once no other agent does on this node; resolves when the source has been started (see {@link Source.start}). */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const { node, log, source, metrics, policyEvents } = options;
-  const status = new AgentStatus(node, options.statusFile, (error) => log.error(errorFields(error), 'the status file cannot be written'));
+  const { node, log, source, metrics, policyEvents, auditing } = options;
+  const status = new AgentStatus(node, auditing.mode, options.statusFile, (error) =>
+    log.error(errorFields(error), 'the status file cannot be written'),
+  );
   const claim = await claimNode(log, status);
   // Not before: until then the ports are the other agent's.
   const servers = serve(options, status);
   const poller = new Poller();
   const conntrack = Conntrack.open();
   const cluster = new Cluster(node);
-  const ruleset = new NodeRuleset(cluster);
+  const ruleset = new NodeRuleset(cluster, auditing);
   const enforcement = NftablesEnforcement.open({ ...options.nftables, cutMark: options.cutMark, poller, onDrift: (what) => drifted(what) });
-  const sweep = new FlowSweep({ world: cluster, node, conntrack, cutMark: options.cutMark });
+  status.enforcing({
+    ownership: enforcement.ownership,
+    logGroup: options.nftables.logGroup ?? null,
+    cutMark: options.cutMark,
+    bridges: options.bridges,
+    auditNamespaces: auditing.namespaces,
+  });
+  const sweep = new FlowSweep({
+    world: cluster,
+    node,
+    conntrack,
+    cutMark: options.cutMark,
+    isAudited: ({ namespace }) => isAudited(auditing, cluster.namespaceMode(namespace)),
+  });
   const reconciler = new Reconciler({
     cluster,
     ruleset,
@@ -72,7 +93,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         const counts = { policies: cluster.policyCount, pods: cluster.podCount, activePolicies: ruleset.activePolicies };
         log.info({ cause, operations, events, computeMs: round(computeMs), commitMs: round(durationMs), ...counts }, 'rules in force');
         warnIfUnknown();
-        status.committed(report, cluster.knowsNode);
+        status.committed(report, { nodeKnown: cluster.knowsNode, auditedPods: ruleset.auditedPods });
         metrics?.committed(report);
         announce();
       },
@@ -143,27 +164,49 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   metrics?.describe({
     inForce: () => inForce(cluster, ruleset, status),
     *counts() {
-      for (const { chain: name, place, packets } of enforcement.counts()) {
+      for (const { chain: name, ...count } of enforcement.counts()) {
         const chain = ruleset.chains.get(name);
-        if (chain !== undefined) yield { chain, place, packets };
+        if (chain !== undefined) yield { chain, ...count };
       }
     },
   });
 
+  const observation =
+    options.observeSocket === undefined
+      ? undefined
+      : new Observation({
+          node,
+          world: cluster,
+          poller,
+          log,
+          logGroup: options.nftables.logGroup,
+          socket: options.observeSocket,
+          *refused() {
+            for (const { chain: name, packets } of enforcement.counts()) {
+              const chain = ruleset.chains.get(name);
+              if (chain?.kind === 'pod') yield { chain: name, direction: chain.direction, pod: chain.of, packets };
+            }
+          },
+          metrics,
+        });
   const engines = watchForEngines(enforcement, log);
   policyEvents?.review(() => cluster.policiesWithPods());
+  if (auditing.mode === 'audit') log.warn({ code: 'AUDIT' }, 'audit: nothing is enforced; what would be refused is counted and logged');
+  const problems = (origin: string, found: readonly SourceProblem[]): void => {
+    for (const { severity, message, ...problem } of found)
+      log[severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error'](problem, message);
+    status.problems(origin, found.length);
+    policyEvents?.problems(origin, found);
+  };
+  const namespaceModes = new NamespaceModes({ auditing, log, problems });
   log.info({ ownership: enforcement.ownership }, 'reading the source');
   await source.start({
     events: (events) => {
       reconciler.push(events);
       policyEvents?.events(events);
+      namespaceModes.events(events);
     },
-    problems: (origin, problems) => {
-      for (const { severity, message, ...problem } of problems)
-        log[severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error'](problem, message);
-      status.problems(origin, problems.length);
-      policyEvents?.problems(origin, problems);
-    },
+    problems,
     // What has been emitted by now is in force when the reconciler has nothing left to do.
     revision: (revision) => inForceSoon(revision),
   });
@@ -174,6 +217,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       await reconciler.stop();
       clearInterval(engines);
       policyEvents?.stop();
+      observation?.close();
       bridges.close();
       enforcement.close();
       conntrack.close();
@@ -211,12 +255,14 @@ function inForce(cluster: Cluster, ruleset: NodeRuleset, status: AgentStatus): I
   let [rules, elements] = [0, 0];
   for (const chain of ruleset.chains.values()) rules += chain.rules.length;
   for (const set of ruleset.sets.values()) for (const _ of set.elements()) elements++;
-  const { ready, sourceProblems } = status.document;
+  const { ready, sourceProblems, mode } = status.document;
   return {
     pods: cluster.podCount,
     policies: cluster.policyCount,
     activePolicies: ruleset.activePolicies,
     isolatedPods: { ingress: ruleset.isolatedPods('ingress'), egress: ruleset.isolatedPods('egress') },
+    auditedPods: ruleset.auditedPods,
+    enforcing: mode === 'enforce',
     chains: ruleset.chains.size,
     rules,
     sets: ruleset.sets.size,

@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import { startAgent } from '../../src/agent.ts';
 import { DEFAULT_CUT_MARK } from '../../src/enforcement/conntrack/flow-sweep.ts';
 import { Sharing } from '../../src/kubernetes/sharing.ts';
+import { ENFORCING } from '../../src/policy/mode.ts';
 import type { Source, SourceListener } from '../../src/sources/source.ts';
 import { pages } from '../feed.ts';
 import { type ApiObject, type ClusterShape, LOCAL_NODE, SyntheticCluster } from '../synthetic-cluster.ts';
@@ -85,6 +86,7 @@ await startAgent({
   log: pino({ messageKey: 'message' }, { write: line }),
   bridges: ['cni0'],
   cutMark: DEFAULT_CUT_MARK,
+  auditing: ENFORCING,
   nftables: { ownership: 'auto', logGroup: 100 },
   statusFile: undefined,
 });

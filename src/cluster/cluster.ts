@@ -11,6 +11,7 @@
 import type { Address } from '../policy/address.ts';
 import type { Direction, Namespace, Node, Pod, Policy } from '../policy/objects.ts';
 import type { Labels } from '../policy/labels.ts';
+import type { Mode } from '../policy/mode.ts';
 import { matches } from '../policy/selector.ts';
 import { defaultNamespaceLabels, localAddresses, ownsAddresses, type World } from '../policy/world.ts';
 import type { SourceEvent } from '../sources/source.ts';
@@ -31,7 +32,7 @@ export interface Change<T> {
 export interface ClusterChanges {
   /** By `namespace/name`. */
   readonly policies: ReadonlyMap<string, Change<Policy>>;
-  /** Pods of this node, now or before: something of them changed. */
+  /** Pods of this node, now or before: something of them changed, or the mode that their namespace asks for. */
   readonly localPods: ReadonlySet<PodRecord>;
   /** Members that came, went, or changed address or port, in groups that existed before. */
   readonly groups: ReadonlyMap<Group, ReadonlyMap<PodRecord, Change<Member>>>;
@@ -153,6 +154,7 @@ export class Cluster implements World {
 
   #setNamespace(name: string, object: Namespace | undefined): void {
     const namespace = this.#namespace(name);
+    if (namespace.object?.mode !== object?.mode) for (const record of namespace.localPods) this.#touchedLocal.add(record);
     namespace.object = object;
     const labels = object?.labels ?? defaultNamespaceLabels(name);
     namespace.labels = labels;
@@ -327,10 +329,25 @@ export class Cluster implements World {
 
   // --- what the ruleset asks
 
+  /** The mode that a namespace asks for; whether it gets it is not said here. */
+  namespaceMode(namespace: string): Mode | undefined {
+    return this.#namespaces.get(namespace)?.object?.mode;
+  }
+
   /** The record of a pod, while it exists. */
   pod(key: string): PodRecord | undefined {
     const slash = key.indexOf('/');
     return this.#namespaces.get(key.slice(0, slash))?.pods.get(key.slice(slash + 1));
+  }
+
+  /** Namespaces that have an object, pods or policies. */
+  namespaceNames(): Iterable<string> {
+    return this.#namespaces.keys();
+  }
+
+  /** Names of the pods of a namespace, whatever their state; none where there is no such namespace. */
+  podNames(namespace: string): Iterable<string> {
+    return this.#namespaces.get(namespace)?.pods.keys() ?? [];
   }
 
   /** All policies, each with the pods of its namespace. */

@@ -5,6 +5,9 @@ import { DEFAULT_CUT_MARK } from '../enforcement/conntrack/flow-sweep.ts';
 /** NFLOG group of refused packets; 0 to 10 are in common use (ulogd, Docker's examples). */
 export const DEFAULT_LOG_GROUP = 100;
 
+/** Where `sluice observe` looks for the agent of this node. */
+export const DEFAULT_OBSERVE_SOCKET = '/run/sluice/observe.sock';
+
 /** `--cut-mark`, with a value that is checked: a slip must neither mark somebody else's flows nor leave ours marked. */
 export function cutMarkOption(description: string): Option {
   return new Option('--cut-mark <bit>', description).default(DEFAULT_CUT_MARK, `0x${DEFAULT_CUT_MARK.toString(16)}`).argParser(markBit);

@@ -3,8 +3,9 @@ import { hostname } from 'node:os';
 import type { Option } from 'commander';
 import * as z from 'zod';
 import { DEFAULT_CUT_MARK } from '../enforcement/conntrack/flow-sweep.ts';
-import { DEFAULT_LOG_GROUP } from './agent-defaults.ts';
-import { choice, file, flag, list, listenAddress, name, number, SettingTable, wrongSetting } from './settings.ts';
+import { MODE_ANNOTATION, MODES } from '../policy/mode.ts';
+import { DEFAULT_LOG_GROUP, DEFAULT_OBSERVE_SOCKET } from './agent-defaults.ts';
+import { choice, file, fileOrOff, flag, list, listenAddress, name, number, SettingTable, wrongSetting } from './settings.ts';
 
 const SCHEMA = z.strictObject({
   source: file.optional(),
@@ -12,9 +13,12 @@ const SCHEMA = z.strictObject({
   context: name.optional(),
   node: name,
   bridge: list,
+  mode: choice(MODES),
+  auditNamespaces: flag,
   ownership: choice(['auto', 'owned', 'shared']),
   logGroup: number('a number from 0 to 65535', (value) => value >= 0 && value <= 65_535),
   cutMark: number('a single bit of 32, such as 0x1000', (value) => value > 0 && value <= 0x8000_0000 && Number.isInteger(Math.log2(value))),
+  observeSocket: fileOrOff,
   statusFile: file.optional(),
   logLevel: choice(['debug', 'info', 'warn', 'error']),
   policyEvents: flag,
@@ -50,6 +54,16 @@ const SETTINGS = new SettingTable(SCHEMA, {
     description: 'bridges that pods are attached to; one that is not there yet is waited for',
     standard: () => ['cni0'],
     standardText: 'cni0',
+  },
+  mode: {
+    flags: '--mode <mode>',
+    description: 'enforce, or audit: nothing is enforced, and what would be refused is counted and logged',
+    standard: () => 'enforce',
+  },
+  auditNamespaces: {
+    flags: '--audit-namespaces',
+    description: `audit the pods of namespaces with the annotation ${MODE_ANNOTATION}: audit; whoever may edit a Namespace can then switch its policies off`,
+    standard: () => false,
   },
   ownership: {
     flags: '--ownership <mode>',
@@ -97,6 +111,11 @@ const SETTINGS = new SettingTable(SCHEMA, {
     flags: '--health-address <address>',
     description: 'where /healthz and /readyz are, or off',
     standard: () => '127.0.0.1:9478',
+  },
+  observeSocket: {
+    flags: '--observe-socket <file>',
+    description: 'where sluice observe finds this agent, or off; only root may open it',
+    standard: () => DEFAULT_OBSERVE_SOCKET,
   },
   statusFile: { flags: '--status-file <file>', description: 'keep the agent’s state in this file, as JSON' },
   logLevel: { flags: '--log-level <level>', description: 'least severity to log: debug, info, warn or error', standard: () => 'info' },

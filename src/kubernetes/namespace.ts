@@ -1,12 +1,13 @@
 /**
  * v1 Namespace, projected. Refused where its name or its labels cannot be read. That it terminates is not looked at: its policies are
- * in force while they exist (row 37).
+ * in force while they exist (row 37). Of its annotations only the mode is read; one that cannot be read asks for nothing, which enforces.
  */
+import { type Mode, MODE_ANNOTATION, MODES } from '../policy/mode.ts';
 import type { Namespace } from '../policy/objects.ts';
-import type { Fields } from '../policy/problems.ts';
+import { type Fields, isAbsent, isFields, quote } from '../policy/problems.ts';
 import { NAMESPACE_NAME_LABEL } from '../policy/world.ts';
 import { readLabelEntries, readMetadata, readName } from './metadata.ts';
-import type { Report } from './report.ts';
+import { found, type Report } from './report.ts';
 import type { Sharing } from './sharing.ts';
 
 export function projectNamespace(object: Fields, report: Report, sharing: Sharing): Namespace {
@@ -23,5 +24,24 @@ export function projectNamespace(object: Fields, report: Report, sharing: Sharin
     );
   }
   labels.set(NAMESPACE_NAME_LABEL, name);
-  return { name, labels: sharing.labels(labels) };
+  const mode = readMode(metadata, report);
+  return { name, labels: sharing.labels(labels), ...(mode === undefined ? {} : { mode }) };
+}
+
+function readMode(metadata: Fields, report: Report): Mode | undefined {
+  const annotations = metadata['annotations'];
+  if (isAbsent(annotations)) return undefined;
+  if (!isFields(annotations)) {
+    const fault = `expected an object of strings, not ${found(annotations)}`;
+    report.leaveOut('metadata.annotations', 'TYPE_INVALID', fault, 'the namespace counts as having none');
+    return undefined;
+  }
+  if (!Object.hasOwn(annotations, MODE_ANNOTATION)) return undefined;
+  const said = annotations[MODE_ANNOTATION];
+  const mode = MODES.find((known) => known === said);
+  if (mode === undefined) {
+    const fault = `${quote(said)} is none of ${MODES.join(' and ')}`;
+    report.leaveOut(`metadata.annotations[${MODE_ANNOTATION}]`, 'NAMESPACE_MODE_UNKNOWN', fault, 'the annotation has no effect');
+  }
+  return mode;
 }

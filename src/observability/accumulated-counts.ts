@@ -3,6 +3,13 @@
  * Prometheus is told must never fall. So each look adds what has been counted since the one before.
  */
 
+/** A rule's name, what it is about, and what its counter says. */
+export interface RuleTotal {
+  readonly rule: string;
+  readonly about: string;
+  readonly packets: number;
+}
+
 export class AccumulatedCounts {
   /** By rule: what its counter said last. */
   #last = new Map<string, number>();
@@ -11,9 +18,9 @@ export class AccumulatedCounts {
   /**
    * Takes in what all rules say now. What a rule counted between the last look and its end is not known.
    *
-   * @param counts a rule's name, what it is about, and its counter; of rules that share a name, the counters are one
+   * @param counts of rules that share a name, the counters are one
    */
-  look(counts: Iterable<{ readonly rule: string; readonly about: string; readonly packets: number }>): void {
+  look(counts: Iterable<RuleTotal>): void {
     const now = new Map<string, number>();
     const abouts = new Map<string, string>();
     for (const { rule, about, packets } of counts) {

@@ -11,7 +11,7 @@ import { systemErrorCode } from '../errors.ts';
 import type { ListReason } from '../kubernetes/api/reflector.ts';
 import type { ObjectKind } from '../kubernetes/projections.ts';
 import type { DesiredChain } from '../ruleset/objects.ts';
-import { AccumulatedCounts } from './accumulated-counts.ts';
+import { AccumulatedCounts, type RuleTotal } from './accumulated-counts.ts';
 import type { Page } from './http-server.ts';
 
 /** What is in force, as far as it is looked up. */
@@ -20,6 +20,10 @@ export interface InForce {
   readonly policies: number;
   readonly activePolicies: number;
   readonly isolatedPods: Readonly<Record<'ingress' | 'egress', number>>;
+  /** Of the isolated ones. */
+  readonly auditedPods: number;
+  /** False: nothing is enforced, whatever namespaces ask for. */
+  readonly enforcing: boolean;
   readonly chains: number;
   readonly rules: number;
   readonly sets: number;
@@ -31,7 +35,13 @@ export interface InForce {
 export interface Described {
   inForce(): InForce;
   /** What the rules of a chain have counted, and the chain where it is still wanted. */
-  counts(): Iterable<{ readonly chain: DesiredChain; readonly place: string | undefined; readonly packets: number }>;
+  counts(): Iterable<{
+    readonly chain: DesiredChain;
+    readonly place: string | undefined;
+    readonly packets: number;
+    /** Of a pod's chain `accept`: it is audited. */
+    readonly verdict: 'accept' | 'drop';
+  }>;
 }
 
 export interface MetricsOptions {
@@ -64,9 +74,20 @@ export class AgentMetrics {
   readonly #drift = this.#counter('sluice_drift_total', 'Changes of our rules by somebody else that were noticed, and repaired');
   readonly #watchErrors = this.#counter('sluice_watch_errors_total', 'Lists and watches that failed, by error code', ['resource', 'code']);
   readonly #lists = this.#counter('sluice_lists_total', 'Full lists that were asked for, by reason', ['resource', 'reason']);
+  readonly #observed = this.#counter(
+    'sluice_observed_total',
+    'Packets refused and connections begun that were described for sluice observe',
+    ['kind'],
+  );
+  readonly #unobserved = this.#counter(
+    'sluice_unobserved_total',
+    'Those that came and were not described: more than are described a second, or lost on the way (there a connection stands for any number)',
+    ['kind', 'reason'],
+  );
   readonly #heardAt = new Map<ObjectKind, number>();
   readonly #objects = new Map<ObjectKind, number>();
   readonly #deniedCounts = new AccumulatedCounts();
+  readonly #auditedCounts = new AccumulatedCounts();
   readonly #allowedCounts = new AccumulatedCounts();
   #described: Described | undefined;
   #lookedAt = Number.NEGATIVE_INFINITY;
@@ -92,6 +113,12 @@ export class AgentMetrics {
       const isolated = this.#inForce()?.isolatedPods;
       for (const direction of ['ingress', 'egress'] as const) if (isolated !== undefined) gauge.set({ direction }, isolated[direction]);
     });
+    this.#gauge('sluice_enforcing', '0 while nothing is enforced, and what would be refused is only counted (--mode audit)', [], (gauge) =>
+      this.#describe(gauge, ({ enforcing }) => Number(enforcing)),
+    );
+    this.#gauge('sluice_audited_pods', 'Isolated pods of this node whose policies are not enforced, and only counted', [], (gauge) =>
+      this.#describe(gauge, ({ auditedPods }) => auditedPods),
+    );
     this.#gauge('sluice_chains', 'Chains of pods and policies in force', [], (gauge) => this.#describe(gauge, ({ chains }) => chains));
     this.#gauge('sluice_rules', 'Rules in those chains that admit or jump', [], (gauge) => this.#describe(gauge, ({ rules }) => rules));
     this.#gauge('sluice_sets', 'Sets of addresses and ports in force', [], (gauge) => this.#describe(gauge, ({ sets }) => sets));
@@ -109,6 +136,11 @@ export class AgentMetrics {
     this.#totals('sluice_denied_packets_total', deniedHelp, ['namespace', 'direction'], () => {
       this.#look();
       return this.#deniedCounts;
+    });
+    const auditedHelp = 'Packets let through that would have been refused, by namespace of the audited pod that a policy isolates';
+    this.#totals('sluice_would_be_denied_packets_total', auditedHelp, ['namespace', 'direction'], () => {
+      this.#look();
+      return this.#auditedCounts;
     });
     if (options.byRule) {
       const labels = ['namespace', 'policy', 'direction', 'rule'] as const;
@@ -150,6 +182,14 @@ export class AgentMetrics {
     this.#drift.inc();
   }
 
+  observed(kind: 'Denied' | 'Allowed'): void {
+    this.#observed.inc({ kind: kind.toLowerCase() });
+  }
+
+  unobserved(kind: 'Denied' | 'Allowed', reason: 'sampling' | 'overrun', count = 1): void {
+    this.#unobserved.inc({ kind: kind.toLowerCase(), reason }, count);
+  }
+
   watchFailed(resource: ObjectKind, error: unknown): void {
     this.#watchErrors.inc({ resource, code: codeOf(error) });
   }
@@ -170,15 +210,16 @@ export class AgentMetrics {
   #look(): void {
     if (this.#described === undefined || performance.now() - this.#lookedAt < LOOK_MS) return;
     this.#lookedAt = performance.now();
-    const denied = [];
-    const allowed = [];
-    for (const { chain, place, packets } of this.#described.counts()) {
+    const refusals: Record<'drop' | 'accept', RuleTotal[]> = { drop: [], accept: [] };
+    const allowed: RuleTotal[] = [];
+    for (const { chain, place, packets, verdict } of this.#described.counts()) {
       const [namespace = '', name = ''] = chain.of.split('/');
-      if (chain.kind === 'pod') denied.push({ rule: chain.name, about: JSON.stringify([namespace, chain.direction]), packets });
+      if (chain.kind === 'pod') refusals[verdict].push({ rule: chain.name, about: JSON.stringify([namespace, chain.direction]), packets });
       else if (place !== undefined && this.#options.byRule)
         allowed.push({ rule: `${chain.name} ${place}`, about: JSON.stringify([namespace, name, chain.direction, place]), packets });
     }
-    this.#deniedCounts.look(denied);
+    this.#deniedCounts.look(refusals.drop);
+    this.#auditedCounts.look(refusals.accept);
     this.#allowedCounts.look(allowed);
   }
 

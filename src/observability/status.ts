@@ -7,6 +7,21 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import type { CommitReport } from '../enforcement/enforcement.ts';
 import type { CommitCause } from '../enforcement/reconciler.ts';
+import type { Mode } from '../policy/mode.ts';
+
+/** What the rules depend on besides the objects: whoever makes the same table has to know it. */
+export interface EnforcementDocument {
+  /** What became of `auto`. */
+  readonly ownership: 'owned' | 'shared';
+  /** NFLOG group of refused packets; null: none. */
+  readonly logGroup: number | null;
+  /** Bit of the ct mark of flows that are cut. */
+  readonly cutMark: number;
+  /** Names of the bridges whose packets are filtered. */
+  readonly bridges: readonly string[];
+  /** Whether namespaces may ask to be audited. */
+  readonly auditNamespaces: boolean;
+}
 
 export interface StatusDocument {
   readonly node: string;
@@ -16,6 +31,12 @@ export interface StatusDocument {
   readonly ready: boolean;
   /** Whether any object names this node; if none does, its name is probably wrong, and nothing is enforced. */
   readonly nodeKnown: boolean;
+  /** The agent's own; with `audit` nothing is enforced. */
+  readonly mode: Mode;
+  /** Isolated pods of this node, as of the last commit, whose policies are not enforced: by the agent's mode or their namespace's. */
+  readonly auditedPods: number;
+  /** With what the rules are made; null until the agent has begun. */
+  readonly enforcement: EnforcementDocument | null;
   /** Commits that were made or found nothing to do. */
   readonly commits: number;
   readonly lastCommit: { readonly cause: CommitCause; readonly operations: number; readonly durationMs: number } | null;
@@ -50,13 +71,16 @@ export class AgentStatus {
   #failed = false;
 
   /** @param onWriteFailed called when the file can no longer be written, and not again until it could */
-  constructor(node: string, file: string | undefined, onWriteFailed: (error: unknown) => void) {
+  constructor(node: string, mode: Mode, file: string | undefined, onWriteFailed: (error: unknown) => void) {
     this.#file = file;
     this.#onWriteFailed = onWriteFailed;
     this.#fields = {
       node,
       pid: process.pid,
       nodeKnown: false,
+      mode,
+      auditedPods: 0,
+      enforcement: null,
       commits: 0,
       lastCommit: null,
       error: null,
@@ -86,9 +110,17 @@ export class AgentStatus {
     ];
   }
 
-  committed({ cause, operations, durationMs }: CommitReport & { readonly cause: CommitCause }, nodeKnown: boolean): void {
+  enforcing(enforcement: EnforcementDocument): void {
+    this.#update({ enforcement });
+  }
+
+  committed(
+    { cause, operations, durationMs }: CommitReport & { readonly cause: CommitCause },
+    { nodeKnown, auditedPods }: Pick<StatusDocument, 'nodeKnown' | 'auditedPods'>,
+  ): void {
     const rounded = Math.round(durationMs * 1000) / 1000;
-    this.#update({ commits: this.#fields.commits + 1, lastCommit: { cause, operations, durationMs: rounded }, error: null, nodeKnown });
+    const lastCommit = { cause, operations, durationMs: rounded };
+    this.#update({ commits: this.#fields.commits + 1, lastCommit, error: null, nodeKnown, auditedPods });
   }
 
   failed(error: unknown): void {

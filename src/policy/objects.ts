@@ -4,6 +4,7 @@
  */
 import type { Address, Family, Prefix, Range } from './address.ts';
 import type { Labels } from './labels.ts';
+import type { Mode } from './mode.ts';
 import type { Selector } from './selector.ts';
 
 /** What a NetworkPolicyPort may name, and `other` for packets of any further protocol. */
@@ -41,6 +42,8 @@ export interface Namespace {
   readonly name: string;
   /** With kubernetes.io/metadata.name, always. */
   readonly labels: Labels;
+  /** What its annotation asks for; absent: nothing, or nothing that could be read. Whether it counts is the agent's affair (`isAudited`). */
+  readonly mode?: Mode;
 }
 
 export interface Node {
@@ -92,8 +95,15 @@ export type Peer =
       readonly namespaces: Selector | undefined;
       readonly pods: Selector;
     }
-  /** `ranges` are disjoint and ascending, `except` taken out; empty: nothing is left of it. `text` is for people. */
-  | { readonly kind: 'block'; readonly index: number; readonly family: Family; readonly ranges: readonly Range[]; readonly text: string }
+  /** `ranges` are disjoint and ascending, `except` taken out of `cidr`; empty: nothing is left of it. `text` is for people. */
+  | {
+      readonly kind: 'block';
+      readonly index: number;
+      readonly family: Family;
+      readonly cidr: Prefix;
+      readonly ranges: readonly Range[];
+      readonly text: string;
+    }
   /** Could not be read, or may not be there: matches nothing (rows 4, 11). */
   | { readonly kind: 'nothing'; readonly index: number };
 

@@ -70,6 +70,7 @@ class ChainCompiler {
         direction: this.#direction,
         kind: 'policy',
         of: `${namespace}/${name}`,
+        audited: false,
         rules: this.#rules,
         comment: `NetworkPolicy ${namespace}/${name}, ${this.#direction}`,
       },

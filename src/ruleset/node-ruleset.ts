@@ -15,6 +15,7 @@ import type { Group } from '../cluster/groups.ts';
 import type { Member, PodRecord } from '../cluster/records.ts';
 import type { Address, Family } from '../policy/address.ts';
 import { familyOf } from '../policy/address.ts';
+import { type Auditing, ENFORCING, isAudited } from '../policy/mode.ts';
 import type { Direction, Policy } from '../policy/objects.ts';
 import { type CompiledChain, compilePolicy } from './compile.ts';
 import { podChainName, policyChainName } from './names.ts';
@@ -36,6 +37,7 @@ interface LocalPod {
   readonly member: Member;
   /** Keys of the policies that select it. */
   readonly policies: Set<string>;
+  readonly audited: boolean;
   chains: readonly DesiredChain[];
 }
 
@@ -56,6 +58,7 @@ class SetState implements DesiredSet {
 
 export class NodeRuleset implements Ruleset {
   readonly #cluster: Cluster;
+  readonly #auditing: Auditing;
   readonly #policies = new Map<string, ActivePolicy>();
   readonly #pods = new Map<string, LocalPod>();
   readonly #sets = new Map<ObjectName, SetState>();
@@ -64,8 +67,9 @@ export class NodeRuleset implements Ruleset {
   readonly #verdicts = { ingress: new Map<Address, ObjectName>(), egress: new Map<Address, ObjectName>() };
   readonly #addressCount: Record<Family, number> = { 4: 0, 6: 0 };
 
-  constructor(cluster: Cluster) {
+  constructor(cluster: Cluster, auditing: Auditing = ENFORCING) {
     this.#cluster = cluster;
+    this.#auditing = auditing;
   }
 
   get sets(): ReadonlyMap<ObjectName, DesiredSet> {
@@ -88,6 +92,13 @@ export class NodeRuleset implements Ruleset {
   isolatedPods(direction: Direction): number {
     let count = 0;
     for (const { chains } of this.#pods.values()) if (chains.some((chain) => chain.direction === direction)) count++;
+    return count;
+  }
+
+  /** Local pods that a policy isolates in either direction, and that are audited. */
+  get auditedPods(): number {
+    let count = 0;
+    for (const { chains } of this.#pods.values()) if (chains.some(({ audited }) => audited)) count++;
     return count;
   }
 
@@ -165,7 +176,8 @@ export class NodeRuleset implements Ruleset {
     const selecting = new Map(this.#cluster.policiesSelecting(record));
     for (const policy of known?.policies ?? []) if (!selecting.has(policy)) this.#unselect(policy, key, update);
     if (known !== undefined) update.oldChains(key, known.chains, known.member.addresses);
-    this.#pods.set(key, { member, policies: new Set(selecting.keys()), chains: known?.chains ?? [] });
+    const audited = isAudited(this.#auditing, this.#cluster.namespaceMode(record.pod.namespace));
+    this.#pods.set(key, { member, policies: new Set(selecting.keys()), audited, chains: known?.chains ?? [] });
     for (const [policyKey, policy] of selecting) this.#select(policyKey, policy, key, update);
   }
 
@@ -283,7 +295,7 @@ export class NodeRuleset implements Ruleset {
     }
   }
 
-  #podChain({ member, policies }: LocalPod, direction: Direction): DesiredChain | undefined {
+  #podChain({ member, policies, audited }: LocalPod, direction: Direction): DesiredChain | undefined {
     const { namespace, name } = member.pod;
     const isolating: string[] = [];
     for (const key of policies) {
@@ -299,6 +311,7 @@ export class NodeRuleset implements Ruleset {
       direction,
       kind: 'pod',
       of: `${namespace}/${name}`,
+      audited,
       rules,
       comment: `pod ${namespace}/${name}, ${direction}`,
     };

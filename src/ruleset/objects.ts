@@ -74,8 +74,8 @@ export type ChainRule =
   | { readonly kind: 'jump'; readonly chain: ObjectName };
 
 /**
- * A chain whose rules admit or jump: their order has no meaning. A pod's chain ends by refusing what nothing admitted; a policy's
- * chain returns to the pod's.
+ * A chain whose rules admit or jump: their order has no meaning. A pod's chain ends by refusing what nothing admitted, or by counting it
+ * and letting it through; a policy's chain returns to the pod's.
  */
 export interface DesiredChain {
   readonly name: ObjectName;
@@ -83,6 +83,8 @@ export interface DesiredChain {
   readonly kind: 'pod' | 'policy';
   /** `namespace/name` of the pod or policy. */
   readonly of: string;
+  /** Of a pod's chain: what nothing admitted is let through. Never of a policy's. */
+  readonly audited: boolean;
   readonly rules: readonly ChainRule[];
   readonly comment: string;
 }

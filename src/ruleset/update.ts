@@ -15,9 +15,9 @@ import type {
 
 export interface RulesetUpdate {
   readonly changes: RulesetChanges;
-  /** Every flow that was allowed and may not be any more has one of these addresses at one of its ends. */
+  /** Every flow that could go on (it was allowed, or audited) and may not any more has one of these addresses at one of its ends. */
   readonly tightened: ReadonlySet<Address>;
-  /** Every flow that was refused and may be allowed now has one of these, or of `tightened`. */
+  /** Every flow that was stopped and may go on now has one of these, or of `tightened`. */
   readonly loosened: ReadonlySet<Address>;
 }
 
@@ -61,7 +61,7 @@ export class UpdateInProgress {
       if (after === undefined) {
         if (before !== undefined) removedChains.push(before);
       } else if (before === undefined) addedChains.push(after);
-      else if (!sameRules(before.rules, after.rules)) changedChains.push(after);
+      else if (before.audited !== after.audited || !sameRules(before.rules, after.rules)) changedChains.push(after);
     }
     return {
       addedSets: [...this.addedSets.values()].filter(({ description }) => sets.has(description.name)),

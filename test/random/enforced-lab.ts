@@ -57,7 +57,11 @@ export class EnforcedLab {
     try {
       const script = serviceScript(SERVICES) + MASQUERADE;
       await Promise.all(lab.nodes.map(({ name }) => lab.exec(`node/${name}`, ['nft', '-f', '-'], { input: script })));
-      const agents = await LabAgents.start(lab, { source: directorySource(directory), state: join(state, 'agents') });
+      const agents = await LabAgents.start(lab, {
+        source: directorySource(directory),
+        state: join(state, 'agents'),
+        args: ['--audit-namespaces'],
+      });
       for (const { netns } of lab.nodes) setSysctls(netns, SHORT_TIMEOUTS);
       return new EnforcedLab(lab, agents, state, directory);
     } catch (error) {

@@ -2,7 +2,8 @@
 import { type ObjectKind, project } from '../../src/kubernetes/projections.ts';
 import { Sharing } from '../../src/kubernetes/sharing.ts';
 import type { SourceEvent } from '../../src/sources/source.ts';
-import { type ApiObject, type ClusterGenerator, NAMESPACES, NODES } from './cluster.ts';
+import { MODE_ANNOTATION } from '../../src/policy/mode.ts';
+import { type ApiObject, type ClusterGenerator, Dice, NAMESPACES, NODES } from './cluster.ts';
 
 const sharing = new Sharing();
 
@@ -19,14 +20,34 @@ export function upsertOf(object: ApiObject): SourceEvent {
 export class History {
   readonly generator: ClusterGenerator;
   readonly state = new Map<string, Extract<SourceEvent, { type: 'upsert' }>>();
+  /** Of their own, so that a seed gives the same cluster with modes and without. */
+  readonly #modes: Dice | undefined;
 
-  constructor(generator: ClusterGenerator) {
+  /** @param modes the seed of what namespaces say of their mode; undefined: nothing */
+  constructor(generator: ClusterGenerator, modes?: number) {
     this.generator = generator;
+    this.#modes = modes === undefined ? undefined : new Dice(modes);
   }
 
-  /** One batch of one to four changes. */
+  /** One batch of one to four changes, and of some modes. */
   batch(): SourceEvent[] {
-    return Array.from({ length: 1 + this.generator.dice.roll(4) }, () => this.#change());
+    const modes = this.#modes;
+    return Array.from({ length: 1 + this.generator.dice.roll(4) }, () => [
+      ...(modes?.chance(12) === true ? [this.#changeOfMode(modes)] : []),
+      this.#change(),
+    ]).flat();
+  }
+
+  /** A namespace that is there says something else, one that is not comes to be. */
+  #changeOfMode(dice: Dice): SourceEvent {
+    const name = dice.pick(NAMESPACES);
+    const mode = dice.pick(['audit', 'audit', 'enforce', undefined]);
+    const annotations = mode === undefined ? {} : { [MODE_ANNOTATION]: mode };
+    const known = this.state.get(`Namespace ${name}`);
+    const labels = known?.kind === 'Namespace' ? Object.fromEntries(known.object.labels) : {};
+    const event = upsertOf({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels, annotations } });
+    if (event.type === 'upsert') this.state.set(`Namespace ${name}`, event);
+    return event;
   }
 
   #change(): SourceEvent {

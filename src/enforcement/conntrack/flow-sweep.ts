@@ -10,12 +10,12 @@
  * also break allowed flows whose entry is lost for other reasons.)
  *
  * A flow is judged by who opened it and who really answers (original source, reply source and port): never by a Service's address.
- * A cut flow that is allowed again loses its mark.
+ * What an audited pod would refuse goes on. A cut flow that may go on again loses its mark.
  */
 import { type Conntrack, type Flow, type FlowChange, hasLabel, KernelError, labelBits } from 'nftables-js';
 import { type Address, addressBytes, addressFromBytes, familyOf } from '../../policy/address.ts';
-import { evaluate } from '../../policy/evaluate.ts';
-import type { Protocol } from '../../policy/objects.ts';
+import { evaluate, type Question } from '../../policy/evaluate.ts';
+import type { Pod, Protocol } from '../../policy/objects.ts';
 import type { World } from '../../policy/world.ts';
 import { TimeSlices } from '../../time-slices.ts';
 
@@ -33,12 +33,46 @@ const FILTERED_ADDRESSES = 4;
 
 const PROTOCOLS: Readonly<Record<number, Protocol>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 58: 'ICMP', 132: 'SCTP' };
 
-export interface SweepOptions {
+/** Of whom live flows are judged: the pods of one node, in one state of the cluster. */
+export interface FlowJudge {
   readonly world: World;
   readonly node: string;
+  /** Whether what a local pod refuses is let through; absent: it never is. */
+  readonly isAudited?: ((pod: Pod) => boolean) | undefined;
+}
+
+export interface SweepOptions extends FlowJudge {
   readonly conntrack: Conntrack;
   /** The bit of the ct mark that stands in for the label; nothing else on the node may use it. */
   readonly cutMark: number;
+}
+
+/** A flow as policy sees it: who opened it, and who really answers and on which port (rows 18, 26). */
+export function questionOf(flow: Flow): Question {
+  return {
+    source: addressFromBytes(flow.original.source),
+    destination: addressFromBytes(flow.reply.source),
+    protocol: PROTOCOLS[flow.original.protocol] ?? 'other',
+    port: flow.reply.sourcePort,
+  };
+}
+
+/**
+ * Whether a flow may go on. One that has no end here which refuses anything may go on as far as this node goes: if it is cut, then on
+ * account of a pod that had the address before, or before it was audited.
+ */
+export function mayGoOn(question: Question, { world, node, isAudited }: FlowJudge): boolean {
+  const isEnforced = (pod: Pod | undefined): boolean => pod?.node === node && isAudited?.(pod) !== true;
+  const judgesSource = isEnforced(world.podAt(question.source));
+  const judgesDestination = isEnforced(world.podAt(question.destination));
+  if (!judgesSource && !judgesDestination) return true;
+  const verdict = evaluate(world, question);
+  return (!judgesSource || verdict.egress.allowed) && (!judgesDestination || verdict.ingress.allowed);
+}
+
+/** How a flow is marked as cut, by label or in its place by mark; neither: it is not. */
+export function cutBy(flow: Flow, cutMark: number): { readonly labelled: boolean; readonly marked: boolean } {
+  return { labelled: hasLabel(flow, CUT_LABEL), marked: (flow.mark & cutMark) !== 0 };
 }
 
 export interface SweepResult {
@@ -115,7 +149,7 @@ export class FlowSweep {
     const allowed = this.#judge(flow, addresses);
     if (allowed === undefined) return;
     tally.judged++;
-    const { labelled, marked } = this.#isCut(flow);
+    const { labelled, marked } = cutBy(flow, this.#options.cutMark);
     if (!allowed && (labelled || marked)) tally.stayCut++;
     if (!allowed && !labelled && !marked) {
       tally.cut++;
@@ -145,25 +179,11 @@ export class FlowSweep {
     }
   }
 
-  /**
-   * Undefined: not a flow that is asked about. A flow that no local pod is an end of is allowed as far as this node goes: if it is
-   * cut, then on account of a pod that had the address before, and whoever has it next would suffer for it.
-   */
+  /** Whether a flow may go on. Undefined: not a flow that is asked about. */
   #judge(flow: Flow, addresses: ReadonlySet<Address> | undefined): boolean | undefined {
-    const { world, node } = this.#options;
-    const source = addressFromBytes(flow.original.source);
-    const destination = addressFromBytes(flow.reply.source);
-    if (addresses !== undefined && !addresses.has(source) && !addresses.has(destination)) return undefined;
-    const judgesSource = world.podAt(source)?.node === node;
-    const judgesDestination = world.podAt(destination)?.node === node;
-    if (!judgesSource && !judgesDestination) return true;
-    const protocol = PROTOCOLS[flow.original.protocol] ?? 'other';
-    const verdict = evaluate(world, { source, destination, protocol, port: flow.reply.sourcePort });
-    return (!judgesSource || verdict.egress.allowed) && (!judgesDestination || verdict.ingress.allowed);
-  }
-
-  #isCut(flow: Flow): { readonly labelled: boolean; readonly marked: boolean } {
-    return { labelled: hasLabel(flow, CUT_LABEL), marked: (flow.mark & this.#options.cutMark) !== 0 };
+    const question = questionOf(flow);
+    if (addresses !== undefined && !addresses.has(question.source) && !addresses.has(question.destination)) return undefined;
+    return mayGoOn(question, this.#options);
   }
 
   #apply(changes: readonly FlowChange[]): KernelError[] {

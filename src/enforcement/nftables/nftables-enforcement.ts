@@ -6,32 +6,15 @@
  * says: after a failure or a change by somebody else the next commit is a comparison of everything.
  */
 import { type KernelError, Monitor, NftConnection, type Operation, type Poller } from 'nftables-js';
-import { type Address, type Family, familyOf } from '../../policy/address.ts';
 import type { Direction } from '../../policy/objects.ts';
 import { SluiceError } from '../../errors.ts';
-import type { DesiredSet, ObjectName, Ruleset, RulesetChanges, VerdictMap } from '../../ruleset/objects.ts';
+import type { ObjectName, Ruleset, RulesetChanges, VerdictMap } from '../../ruleset/objects.ts';
 import type { CommitReport, Enforcement } from '../enforcement.ts';
-import {
-  DIRECTIONS,
-  FAMILIES,
-  FAMILY,
-  frameChains,
-  TABLE,
-  tableDefinition,
-  type TableOptions,
-  verdictMapDefinition,
-  verdictMapName,
-} from './frame.ts';
+import { desiredTable, tableSet, verdictsOf } from './desired-table.ts';
+import { DIRECTIONS, FAMILIES, FAMILY, TABLE, type TableOptions, verdictMapName } from './frame.ts';
 import { otherEngines } from './other-engines.ts';
-import { renderChain, renderElements, renderSet, renderSetElements, renderVerdicts } from './render.ts';
-import {
-  canonicalOf,
-  type DesiredTable,
-  type DesiredTableChain,
-  type DesiredTableSet,
-  differences,
-  ruleDifferences,
-} from './table-content.ts';
+import { renderChain, renderElements, renderVerdicts } from './render.ts';
+import { canonicalOf, type DesiredTableChain, differences, ruleDifferences } from './table-content.ts';
 
 /** Above this a commit is sent from another thread, so that it does not hold up the event loop. */
 const LARGE_COMMIT_OPERATIONS = 2_000;
@@ -57,6 +40,8 @@ export interface RuleCount {
   /** Of a policy's rule: where it stands in the policy, `ingress[0].from[1]`. */
   readonly place: string | undefined;
   readonly packets: number;
+  /** What became of them: of a pod's chain `accept` where the pod is audited. */
+  readonly verdict: 'accept' | 'drop';
 }
 
 export class NftablesEnforcement implements Enforcement {
@@ -105,7 +90,7 @@ export class NftablesEnforcement implements Enforcement {
 
   async synchronize(ruleset: Ruleset): Promise<CommitReport> {
     const started = performance.now();
-    const operations = await differences(this.#desired(ruleset), this.#connection);
+    const operations = await differences(desiredTable(ruleset, this.#table), this.#connection);
     // May be of any size: what is made anew is not counted before it is sent.
     if (operations.length > 0) await this.#commitLarge(operations);
     return { operations: countOf(operations), durationMs: performance.now() - started };
@@ -120,14 +105,17 @@ export class NftablesEnforcement implements Enforcement {
   }
 
   /**
-   * What the rules of the chains of pods and policies have counted: of a pod's chain the packets that it refused, of a policy's the
-   * connections that each rule admitted (their first packets). Reads the whole table; nothing where there is none.
+   * What the rules of the chains of pods and policies have counted: of a pod's chain the packets that it refused (or would have, where it
+   * is audited), of a policy's the connections that each rule admitted (their first packets). Reads the whole table; nothing where there
+   * is none.
    */
   counts(): RuleCount[] {
     const counts: RuleCount[] = [];
     for (const { chain, expressions, comment } of this.#connection.rules({ family: FAMILY, table: TABLE })) {
       const counter = expressions.find((expression) => expression.expr === 'counter');
-      if (counter !== undefined) counts.push({ chain, place: comment, packets: Number(counter.packets) });
+      const drops = expressions.some((expression) => expression.expr === 'verdict' && expression.verdict === 'drop');
+      if (counter !== undefined)
+        counts.push({ chain, place: comment, packets: Number(counter.packets), verdict: drops ? 'drop' : 'accept' });
     }
     return counts;
   }
@@ -176,14 +164,6 @@ export class NftablesEnforcement implements Enforcement {
     });
   }
 
-  #desired(ruleset: Ruleset): DesiredTable {
-    return {
-      table: tableDefinition(this.#table),
-      sets: [...verdictSets(ruleset), ...[...ruleset.sets.values()].map(tableSet)],
-      chains: [...frameChains(this.#table), ...[...ruleset.chains.values()].map((chain) => renderChain(chain, this.#table))],
-    };
-  }
-
   // --- by differences
 
   #patch(changes: RulesetChanges): Operation[] {
@@ -223,30 +203,13 @@ export class NftablesEnforcement implements Enforcement {
   }
 }
 
-function tableSet(set: DesiredSet): DesiredTableSet {
-  return { definition: renderSet(set.description), elements: () => renderSetElements(set.description, set.elements()) };
-}
-
-function verdictSets(ruleset: Ruleset): DesiredTableSet[] {
-  return DIRECTIONS.flatMap((direction) =>
-    FAMILIES.map((family) => ({
-      definition: verdictMapDefinition(direction, family),
-      elements: () => renderVerdicts(ofFamily(ruleset.verdicts[direction], family)),
-    })),
-  );
-}
-
 function verdictOperations(op: 'add' | 'delete', direction: Direction, verdicts: VerdictMap): Operation[] {
   return FAMILIES.flatMap((family): Operation[] => {
-    const elements = [...renderVerdicts(ofFamily(verdicts, family))];
+    const elements = [...renderVerdicts(verdictsOf(verdicts, family))];
     return elements.length === 0
       ? []
       : [{ op, elements: { family: FAMILY, table: TABLE, set: verdictMapName(direction, family), elements } }];
   });
-}
-
-function* ofFamily(verdicts: VerdictMap, family: Family): Generator<readonly [address: Address, chain: ObjectName]> {
-  for (const entry of verdicts) if (familyOf(entry[0]) === family) yield entry;
 }
 
 /** Elements count one each, as far as they are held: a set that is made anew by a comparison counts one. */

@@ -23,7 +23,7 @@ import { type Address, addressBytes, type Family, familyOf } from '../../policy/
 import type { Direction, PolicyProtocol } from '../../policy/objects.ts';
 import type { PortRange } from '../../policy/ports.ts';
 import { addressAfter } from '../../policy/ranges.ts';
-import type { AdmitRule, ChainRule, DesiredChain, SetDescription, SetElement } from '../../ruleset/objects.ts';
+import type { AdmitRule, ChainRule, DesiredChain, ObjectName, SetDescription, SetElement } from '../../ruleset/objects.ts';
 import { FAMILY, TABLE, type TableOptions } from './frame.ts';
 import type { DesiredTableChain } from './table-content.ts';
 
@@ -33,7 +33,7 @@ const IPPROTO: Readonly<Record<PolicyProtocol, number>> = { TCP: 6, UDP: 17, SCT
 const LONGEST_COMMENT = 127;
 /** NF_LOG_PREFIXLEN is 128. */
 const LONGEST_LOG_PREFIX = 127;
-/** Refused packets that a pod's chain sends to the log, a second. Dropping is never behind a limit: it is a rule of its own. */
+/** Refused packets that a pod's chain sends to the log, a second. Dropping and counting are never behind a limit: that is a rule of its own. */
 export const LOGGED_A_SECOND = 10;
 export const LOGGED_AT_ONCE = 20;
 
@@ -154,16 +154,25 @@ function renderMatches({ family, peer, named, protocol, port }: AdmitRule, direc
   return parts;
 }
 
-/** What a pod's chain ends with. */
+/** What a pod's chain ends with. An `accept` ends only the base chain that led here: the other direction of the other pod still decides. */
 function refusal(chain: DesiredChain, { logGroup }: TableOptions): Part[][] {
-  const refused = [counter(), drop];
+  const refused = [counter(), chain.audited ? accept : drop];
   if (logGroup === undefined) return [refused];
   return [[limit(LOGGED_A_SECOND, 'second', { burst: LOGGED_AT_ONCE }), log({ prefix: logPrefix(chain), group: logGroup })], refused];
 }
 
-/** What a logged packet says of itself: which chain refused it. */
-export function logPrefix({ name }: DesiredChain): string {
-  return name.slice(0, LONGEST_LOG_PREFIX);
+/** Begins the prefix of what was let through. No name of a chain has a blank. */
+const AUDITED_PREFIX = 'audit ';
+
+/** What a logged packet says of itself: which chain refused it, or would have (`audit ingress/dev/web`). */
+export function logPrefix({ name, audited }: Pick<DesiredChain, 'name' | 'audited'>): string {
+  return `${audited ? AUDITED_PREFIX : ''}${name}`.slice(0, LONGEST_LOG_PREFIX);
+}
+
+/** The other way round. Of a long name `chain` is only the beginning, and that of an audited chain is shorter. */
+export function readLogPrefix(prefix: string): { readonly chain: ObjectName; readonly audited: boolean } {
+  const audited = prefix.startsWith(AUDITED_PREFIX);
+  return { chain: audited ? prefix.slice(AUDITED_PREFIX.length) : prefix, audited };
 }
 
 /** Unique in a set or map, data included. */

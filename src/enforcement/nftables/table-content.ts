@@ -37,6 +37,9 @@ export interface DesiredTable {
   readonly chains: Iterable<DesiredTableChain>;
 }
 
+/** What a table is read by: a connection to the kernel, or a table that was read before. */
+export type TableReader = Pick<NftConnection, 'port' | 'table' | 'sets' | 'chains' | 'rules' | 'eachElement'>;
+
 /** What a chain of the kernel holds, in its order. */
 export interface KernelRule {
   readonly canonical: string;
@@ -47,7 +50,7 @@ export interface KernelRule {
  * Brings the kernel from what `connection` reads to `desired`; empty where nothing differs. Pauses between sets: a large cluster's take
  * a while to read. Neither may change until it resolves.
  */
-export async function differences(desired: DesiredTable, connection: NftConnection): Promise<Operation[]> {
+export async function differences(desired: DesiredTable, connection: TableReader): Promise<Operation[]> {
   const slices = new TimeSlices();
   const { family, name } = desired.table;
   const known = connection.table({ family, name });
@@ -131,7 +134,7 @@ function sameHook(known: Chain | undefined, desired: Chain): boolean {
 }
 
 /** @param connection undefined: the set is new. Its elements are then handed on one by one, and never all held at once. */
-function elementDifferences(set: DesiredTableSet, connection: NftConnection | undefined): Operation[] {
+function elementDifferences(set: DesiredTableSet, connection: TableReader | undefined): Operation[] {
   const { definition } = set;
   const reference = { family: definition.family, table: definition.table, set: definition.name };
   if (connection === undefined) return [{ op: 'add', elements: { ...reference, elements: set.elements() } }];
@@ -150,18 +153,23 @@ export function ruleDifferences({ chain, rules, tail }: DesiredTableChain, known
   const reference = { family: chain.family, table: chain.table, chain: chain.name };
   const end = known.length - tail.length;
   const tailIsThere = end >= 0 && tail.every((rule, index) => known[end + index]?.canonical === canonicalOf(rule));
-  if (!tailIsThere) {
-    const flush: Operation[] = known.length === 0 ? [] : [{ op: 'flush', rules: reference }];
-    return [...flush, ...[...rules, ...tail].map((rule): Operation => ({ op: 'append', rule }))];
-  }
   const left = new Map<string, bigint[]>();
-  for (const { canonical, handle } of known.slice(0, end)) left.set(canonical, [...(left.get(canonical) ?? []), handle]);
+  for (const { canonical, handle } of tailIsThere ? known.slice(0, end) : known)
+    left.set(canonical, [...(left.get(canonical) ?? []), handle]);
   const missing = rules.filter((rule) => left.get(canonicalOf(rule))?.pop() === undefined);
   const operations: Operation[] = [];
+  if (!tailIsThere && missing.length === rules.length) {
+    // Nothing of it can stay.
+    if (known.length > 0) operations.push({ op: 'flush', rules: reference });
+    for (const rule of [...rules, ...tail]) operations.push({ op: 'append', rule });
+    return operations;
+  }
   // Inserted one by one at the beginning, the last comes to stand first: so the last goes first. A chain without a tail is appended to.
   if (tail.length === 0) for (const rule of missing) operations.push({ op: 'append', rule });
   else for (const rule of missing.toReversed()) operations.push({ op: 'insert', rule });
   for (const handles of left.values()) for (const handle of handles) operations.push({ op: 'delete', rule: { ...reference, handle } });
+  // Behind what stays; what was the tail is among what was left.
+  if (!tailIsThere) for (const rule of tail) operations.push({ op: 'append', rule });
   return operations;
 }
 

@@ -98,7 +98,7 @@ function chainText(chain: DesiredChain, { logGroup }: TableOptions): string {
     if (logGroup !== undefined) {
       lines.push(`limit rate ${LOGGED_A_SECOND}/second burst ${LOGGED_AT_ONCE} packets log prefix "${logPrefix(chain)}" group ${logGroup}`);
     }
-    lines.push('counter packets 0 bytes 0 drop');
+    lines.push(`counter packets 0 bytes 0 ${chain.audited ? 'accept' : 'drop'}`);
   }
   return block(`chain ${chain.name}`, lines);
 }

@@ -8,7 +8,7 @@ import { rulesetText } from '../../../src/enforcement/nftables/text.ts';
 import { NodeRuleset } from '../../../src/ruleset/node-ruleset.ts';
 import { isEmpty } from '../../../src/ruleset/objects.ts';
 import { ClusterGenerator } from '../../random/cluster.ts';
-import { History } from '../../random/events.ts';
+import { History, upsertOf } from '../../random/events.ts';
 
 function nft(...args: string[]): string {
   return execFileSync('nft', args, { encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'] });
@@ -45,13 +45,13 @@ function normalised(listing: string): string[] {
 class TestNode {
   readonly history: History;
   readonly cluster = new Cluster('node-a');
-  readonly ruleset = new NodeRuleset(this.cluster);
+  readonly ruleset = new NodeRuleset(this.cluster, { mode: 'enforce', namespaces: true });
   readonly poller = new Poller();
   readonly drifts: string[] = [];
   readonly enforcement: NftablesEnforcement;
 
   constructor(seed: number, ownership: NftablesOptions['ownership']) {
-    this.history = new History(new ClusterGenerator(seed));
+    this.history = new History(new ClusterGenerator(seed), seed);
     this.enforcement = this.open(ownership);
   }
 
@@ -107,6 +107,7 @@ describe('nftables enforcement', () => {
   afterEach(() => node.close());
 
   it('puts into the kernel, by differences, what nft makes of the text of the ruleset', async () => {
+    const tails = { drop: 0, accept: 0 };
     for (let seed = 1; seed <= 6; seed++) {
       node = new TestNode(seed, 'shared');
       await node.start(0);
@@ -116,6 +117,8 @@ describe('nftables enforcement', () => {
         if (step % 8 !== 0) continue;
         const text = rulesetText(node.ruleset, { owned: false, logGroup: 100, cutMark: 0x2000 });
         execFileSync('nft', ['-f', '-'], { input: text.replace('table inet sluice {', 'table inet copy {') });
+        tails.drop += text.match(/log prefix "(in|e)gress\/.* group 100\n\t\tcounter packets 0 bytes 0 drop\n/g)?.length ?? 0;
+        tails.accept += text.match(/log prefix "audit (in|e)gress\/.* group 100\n\t\tcounter packets 0 bytes 0 accept\n/g)?.length ?? 0;
         assert.deepEqual(
           normalised(nft('list', 'table', 'inet', 'sluice')),
           normalised(nft('list', 'table', 'inet', 'copy')),
@@ -130,6 +133,45 @@ describe('nftables enforcement', () => {
       }
       if (seed < 6) node.close();
     }
+    assert.ok(tails.drop > 20 && tails.accept > 20, `too few of both modes: ${JSON.stringify(tails)}`);
+  });
+
+  it('switches a namespace to audit and back in one transaction each', async () => {
+    node = new TestNode(17, 'shared');
+    await node.start(40);
+    const namespace = ['x', 'y', 'z'].find((name) => [...node.ruleset.chains.values()].some((chain) => chain.of.startsWith(`${name}/`)));
+    const chainsOf = (): string[] =>
+      nft('list', 'table', 'inet', 'sluice')
+        .split(/\n(?=\tchain )/)
+        .filter((block) => new RegExp(`^\tchain (in|e)gress/${namespace}/`).test(block));
+    const switchTo = async (mode: string): Promise<void> => {
+      const annotations = { 'sluice.dev/mode': mode };
+      const event = upsertOf({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: `${namespace}`, annotations } });
+      const { changes } = node.ruleset.update(node.cluster.apply([event]));
+      await node.enforcement.commit(changes);
+      assert.equal((await node.enforcement.synchronize(node.ruleset)).operations, 0);
+    };
+    const connection = NftConnection.open();
+    /** The handle of each jump, by its chain. */
+    const jumps = (): readonly string[] =>
+      [...handles()].filter(([text]) => / jump /.test(text)).map(([text, handle]) => `${text}: ${handle}`);
+    const before = jumps();
+    assert.ok(before.length > 3);
+    for (const [mode, verdict, prefix] of [
+      ['audit', 'accept', 'audit '],
+      ['enforce', 'drop', ''],
+      ['audit', 'accept', 'audit '],
+    ] as const) {
+      const generation = connection.generation();
+      await switchTo(mode);
+      assert.ok(chainsOf().length > 0);
+      for (const block of chainsOf()) {
+        assert.match(block, new RegExp(`log prefix "${prefix}(in|e)gress/.* group 100\n\t+counter packets 0 bytes 0 ${verdict}\n`));
+      }
+      assert.equal(connection.generation() - generation, 1);
+      assert.deepEqual(jumps(), before, 'nothing else of a chain is touched');
+    }
+    connection.close();
   });
 
   for (const ownership of ['owned', 'shared'] as const) {

@@ -237,7 +237,16 @@ export class AgentLab {
   }
 
   /** Packets that the last rule of a pod's chain has dropped. */
-  async dropped(direction: 'ingress' | 'egress', pod: string): Promise<number> {
+  dropped(direction: 'ingress' | 'egress', pod: string): Promise<number> {
+    return this.#counted(direction, pod, 'drop');
+  }
+
+  /** Packets that the last rule of an audited pod's chain has let through. */
+  letThrough(direction: 'ingress' | 'egress', pod: string): Promise<number> {
+    return this.#counted(direction, pod, 'accept');
+  }
+
+  async #counted(direction: 'ingress' | 'egress', pod: string, verdict: 'drop' | 'accept'): Promise<number> {
     const { stdout } = await this.lab.exec(`node/${this.lab.pod(pod).node}`, [
       'nft',
       'list',
@@ -246,7 +255,7 @@ export class AgentLab {
       'sluice',
       `${direction}/${pod}`,
     ]);
-    const [, packets] = /counter packets (\d+) bytes \d+ drop/.exec(stdout) ?? assert.fail(stdout);
+    const [, packets] = new RegExp(`counter packets (\\d+) bytes \\d+ ${verdict}\\n`).exec(stdout) ?? assert.fail(stdout);
     return Number(packets);
   }
 

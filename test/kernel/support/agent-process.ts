@@ -41,6 +41,8 @@ export class AgentProcess {
   readonly node: string;
   /** ms since the epoch. */
   readonly startedAt: number;
+  /** For `sluice observe --socket`. */
+  readonly observeSocket: string;
   readonly #log: string;
   readonly #status: string;
   readonly #process: ReturnType<Lab['spawn']>;
@@ -52,7 +54,8 @@ export class AgentProcess {
     this.node = node;
     this.#log = join(state, `${name}.log`);
     this.#status = join(state, `${name}.status.json`);
-    const own = ['agent', ...source, '--node', node, '--status-file', this.#status, ...args];
+    this.observeSocket = join(state, `${name}.observe.sock`);
+    const own = ['agent', ...source, '--node', node, '--status-file', this.#status, '--observe-socket', this.observeSocket, ...args];
     const fd = openSync(this.#log, 'a');
     this.startedAt = Date.now();
     this.#process = lab.spawn(`node/${node}`, [...wrapper, process.execPath, PROGRAM, ...own], { stdio: ['ignore', fd, fd] });

@@ -10,8 +10,8 @@ export interface KubernetesObject {
 
 export type Labels = Readonly<Record<string, string>>;
 
-export function namespaceObject(name: string, labels: Labels = {}): KubernetesObject {
-  return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } };
+export function namespaceObject(name: string, labels: Labels = {}, annotations?: Labels): KubernetesObject {
+  return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels, ...(annotations === undefined ? {} : { annotations }) } };
 }
 
 export interface PodFields {

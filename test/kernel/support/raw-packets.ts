@@ -52,7 +52,12 @@ export class TestSocket {
 
   /** Whether something has arrived since the last call. */
   received(): boolean {
-    return receiveFrom(this.#fd) !== undefined;
+    return this.receive() !== undefined;
+  }
+
+  /** What has arrived, one message a call; undefined: nothing more. Valid until the next call. */
+  receive(): Uint8Array | undefined {
+    return receiveFrom(this.#fd)?.data;
   }
 
   close(): void {

@@ -95,7 +95,11 @@ const denyAll = upsertOf({
   spec: { podSelector: {}, policyTypes: ['Ingress'] },
 });
 
+/** Audited are the pods whose names are in this set. */
+const audited = new Set<string>();
+
 function setUp(...events: SourceEvent[]): { conntrack: FakeConntrack; cluster: Cluster; sweep: FlowSweep } {
+  audited.clear();
   const cluster = new Cluster(NODE);
   cluster.apply(events);
   const conntrack = new FakeConntrack();
@@ -103,7 +107,13 @@ function setUp(...events: SourceEvent[]): { conntrack: FakeConntrack; cluster: C
   return {
     conntrack,
     cluster,
-    sweep: new FlowSweep({ world: cluster, node: NODE, conntrack: conntrack as unknown as Conntrack, cutMark: MARK }),
+    sweep: new FlowSweep({
+      world: cluster,
+      node: NODE,
+      conntrack: conntrack as unknown as Conntrack,
+      cutMark: MARK,
+      isAudited: ({ name }) => audited.has(name),
+    }),
   };
 }
 
@@ -133,6 +143,28 @@ describe('flow sweep', () => {
     cluster.apply([{ type: 'delete', kind: 'NetworkPolicy', key: 'shop/deny' }]);
     assert.equal(sweep.sweep(new Set([address(SERVER)])).restored, 1);
     assert.equal(conntrack.isCut(flow), false);
+  });
+
+  it('leaves what an audited pod refuses alone, lets go on what was cut, and cuts it when that pod is enforced', async () => {
+    const { conntrack, sweep } = setUp(upsertOf(pod('server', SERVER)), denyAll);
+    audited.add('server');
+    const flow = conntrack.open(CLIENT, SERVER);
+    const earlier = conntrack.open('10.244.2.8', SERVER, { labels: labelBits(CUT_LABEL) });
+    const { cut, restored } = await sweep.sweepAll();
+    assert.deepEqual({ cut, restored }, { cut: 0, restored: 1 });
+    assert.deepEqual([conntrack.isCut(flow), conntrack.isCut(earlier)], [false, false]);
+    audited.clear();
+    assert.equal(sweep.sweep(new Set([address(SERVER)])).cut, 2);
+    assert.deepEqual([conntrack.isCut(flow), conntrack.isCut(earlier)], [true, true]);
+  });
+
+  it('cuts what the pod at the other end refuses, audited or not at this one', async () => {
+    const { conntrack, sweep } = setUp(upsertOf(pod('server', SERVER)), upsertOf(pod('client', '10.244.1.3')), denyAll);
+    audited.add('client');
+    const refused = conntrack.open('10.244.1.3', SERVER);
+    const letThrough = conntrack.open(SERVER, '10.244.1.3');
+    await sweep.sweepAll();
+    assert.deepEqual([conntrack.isCut(refused), conntrack.isCut(letThrough)], [true, false]);
   });
 
   it('leaves no label behind for the next pod of an address', async () => {

@@ -33,6 +33,31 @@ describe('a Namespace of the API', () => {
     });
   });
 
+  function modeOf(metadata: object): unknown {
+    const { object, problems } = project('Namespace', { metadata: { name: 'dev', ...metadata } }, new Sharing());
+    return [object?.mode, ...problems.map(({ path, code }) => `${path} ${code}`)];
+  }
+
+  it('says by an annotation whether it is to be audited', () => {
+    const annotated = (mode: unknown): unknown => modeOf({ annotations: { 'example.com/other': 'x', 'sluice.dev/mode': mode } });
+    assert.deepEqual(annotated('audit'), ['audit']);
+    assert.deepEqual(annotated('enforce'), ['enforce']);
+    assert.deepEqual(modeOf({}), [undefined]);
+    assert.deepEqual(modeOf({ annotations: null }), [undefined]);
+    assert.deepEqual(modeOf({ annotations: { 'example.com/other': 'audit' } }), [undefined]);
+    // A label is none: labels are what policies of others select by.
+    assert.deepEqual(modeOf({ labels: { 'sluice.dev/mode': 'audit' } }), [undefined]);
+  });
+
+  it('asks for nothing where its mode cannot be read, and stands', () => {
+    const fault = 'metadata.annotations[sluice.dev/mode] NAMESPACE_MODE_UNKNOWN';
+    for (const mode of ['Audit', 'off', '', ' audit', null, true, ['audit'], { mode: 'audit' }])
+      assert.deepEqual(modeOf({ annotations: { 'sluice.dev/mode': mode } }), [undefined, fault], JSON.stringify(mode));
+    assert.deepEqual(modeOf({ annotations: 'sluice.dev/mode=audit' }), [undefined, 'metadata.annotations TYPE_INVALID']);
+    assert.equal(read({ name: 'dev', annotations: ['audit'] }).key, 'dev');
+    assert.notEqual(read({ name: 'dev', annotations: ['audit'] }).labels, undefined);
+  });
+
   it('is in no namespace', () => {
     assert.equal(read({ name: 'dev', namespace: 'prod' }).key, 'dev');
   });

@@ -39,6 +39,7 @@ describe('interpretPolicy', () => {
             kind: 'block',
             index: 0,
             family: 4,
+            cidr: { address: 0x0a00_0000, length: 8 },
             ranges: [
               { first: 0x0a00_0000, last: 0x0a00_ffff },
               { first: 0x0a02_0000, last: 0x0aff_ffff },

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { Cluster } from '../../../src/cluster/cluster.ts';
 import { type Address, familyOf, parseAddress } from '../../../src/policy/address.ts';
 import { evaluate } from '../../../src/policy/evaluate.ts';
+import type { Auditing } from '../../../src/policy/mode.ts';
 import { NodeRuleset } from '../../../src/ruleset/node-ruleset.ts';
 import { isEmpty } from '../../../src/ruleset/objects.ts';
 import { ClusterGenerator, OUTSIDE } from '../../random/cluster.ts';
@@ -16,32 +17,56 @@ function address(text: string): Address {
   return parsed;
 }
 
+/** One of these a seed. */
+const AUDITINGS: readonly Auditing[] = [
+  { mode: 'enforce', namespaces: true },
+  { mode: 'enforce', namespaces: false },
+  { mode: 'enforce', namespaces: true },
+  { mode: 'audit', namespaces: true },
+];
+
+interface TestNode {
+  readonly history: History;
+  readonly cluster: Cluster;
+  readonly ruleset: NodeRuleset;
+  readonly auditing: Auditing;
+}
+
+function nodeOf(seed: number): TestNode {
+  const auditing = AUDITINGS[seed % AUDITINGS.length] ?? assert.fail();
+  const cluster = new Cluster(NODE);
+  return { history: new History(new ClusterGenerator(seed), seed), cluster, ruleset: new NodeRuleset(cluster, auditing), auditing };
+}
+
+/** Whether what a pod of this namespace refuses is let through, by what the objects say. */
+function isLetThrough({ history, auditing }: TestNode, namespace: string): boolean {
+  if (auditing.mode === 'audit') return true;
+  const known = history.state.get(`Namespace ${namespace}`);
+  return auditing.namespaces && known?.kind === 'Namespace' && known.object.mode === 'audit';
+}
+
 describe('node ruleset', () => {
   it('is the same by differences as from the start, and its changes lead from each state to the next', () => {
     for (let seed = 1; seed <= 40; seed++) {
-      const history = new History(new ClusterGenerator(seed));
-      const cluster = new Cluster(NODE);
-      const ruleset = new NodeRuleset(cluster);
+      const { history, cluster, ruleset, auditing } = nodeOf(seed);
       const replica = new Replica();
       for (let step = 0; step < 30; step++) {
         replica.apply(ruleset.update(cluster.apply(history.batch())).changes);
         if (step % 5 !== 4) continue;
         assert.deepEqual(replica, Replica.of(ruleset), `seed ${seed}, step ${step}: what the changes led to`);
         const freshCluster = new Cluster(NODE);
-        const fresh = new NodeRuleset(freshCluster);
+        const fresh = new NodeRuleset(freshCluster, auditing);
         fresh.update(freshCluster.apply(history.state.values()));
         assert.deepEqual(replica, Replica.of(fresh), `seed ${seed}, step ${step}: what a fresh start gives`);
       }
     }
   });
 
-  it('admits exactly what the evaluator allows, judged by its rules alone', () => {
-    let refused = 0;
-    let admitted = 0;
+  it('admits exactly what the evaluator allows, and of the rest refuses what is not audited, judged by its rules alone', () => {
+    const counts = { admitted: 0, audited: 0, refused: 0 };
     for (let seed = 1000; seed < 1060; seed++) {
-      const history = new History(new ClusterGenerator(seed));
-      const cluster = new Cluster(NODE);
-      const ruleset = new NodeRuleset(cluster);
+      const node = nodeOf(seed);
+      const { history, cluster, ruleset } = node;
       for (let step = 0; step < 25; step++) ruleset.update(cluster.apply(history.batch()));
       const replica = Replica.of(ruleset);
       const pods = [...history.state.values()].flatMap((event) =>
@@ -67,35 +92,43 @@ describe('node ruleset', () => {
             ] as const) {
               if (pod === undefined || pod.node !== NODE) continue;
               const where = `seed ${seed} ${direction} ${source} ${destination} ${protocol} ${port}`;
-              assert.equal(replica.admits(direction, question), verdict[direction].allowed, where);
-              if (verdict[direction].allowed) admitted++;
-              else refused++;
+              const refusal = isLetThrough(node, pod.namespace) ? 'audited' : 'refused';
+              const expected = verdict[direction].allowed ? 'admitted' : refusal;
+              assert.equal(replica.judges(direction, question), expected, where);
+              counts[expected]++;
             }
           }
         }
       }
     }
-    assert.ok(admitted > 1000 && refused > 1000, `${admitted} admitted and ${refused} refused are too few to tell`);
+    assert.ok(
+      Object.values(counts).every((count) => count > 1000),
+      `too few to tell: ${JSON.stringify(counts)}`,
+    );
   });
 
-  it('names an end of every flow whose verdict on this node a change turned', () => {
+  it('names an end of every flow that a change let go on or stops, modes included', () => {
     const questions = [
       ['TCP', 80],
       ['TCP', 81],
       ['UDP', 80],
       ['SCTP', 8080],
     ] as const;
-    const verdicts = (cluster: Cluster, addresses: readonly Address[]): Map<string, boolean> => {
+    const verdicts = (node: TestNode, addresses: readonly Address[]): Map<string, boolean> => {
+      const { cluster } = node;
       const all = new Map<string, boolean>();
       for (const source of addresses) {
         for (const destination of addresses) {
           if (familyOf(source) !== familyOf(destination)) continue;
           for (const [protocol, port] of questions) {
             const { egress, ingress } = evaluate(cluster, { source, destination, protocol, port });
-            const local = (end: Address): boolean => cluster.podAt(end)?.node === NODE;
+            const refuses = (end: Address): boolean => {
+              const pod = cluster.podAt(end);
+              return pod?.node === NODE && !isLetThrough(node, pod.namespace);
+            };
             all.set(
               `${source} ${destination} ${protocol} ${port}`,
-              (!local(source) || egress.allowed) && (!local(destination) || ingress.allowed),
+              (!refuses(source) || egress.allowed) && (!refuses(destination) || ingress.allowed),
             );
           }
         }
@@ -104,9 +137,8 @@ describe('node ruleset', () => {
     };
     const turned = { tightened: 0, loosened: 0 };
     for (let seed = 2000; seed < 2012; seed++) {
-      const history = new History(new ClusterGenerator(seed));
-      const cluster = new Cluster(NODE);
-      const ruleset = new NodeRuleset(cluster);
+      const node = nodeOf(seed);
+      const { history, cluster, ruleset } = node;
       // Every address that the generator gives to pods.
       const addresses = ['node-a', 'node-b'].flatMap((_, index) =>
         Array.from({ length: 6 }, (_, host) => [
@@ -115,9 +147,9 @@ describe('node ruleset', () => {
         ]).flat(),
       );
       for (let step = 0; step < 30; step++) {
-        const before = verdicts(cluster, addresses);
+        const before = verdicts(node, addresses);
         const { tightened, loosened } = ruleset.update(cluster.apply(history.batch()));
-        for (const [flow, allowed] of verdicts(cluster, addresses)) {
+        for (const [flow, allowed] of verdicts(node, addresses)) {
           if (allowed === before.get(flow)) continue;
           const ends = flow.split(' ').slice(0, 2);
           const named = addresses.filter((end) => ends.includes(`${end}`));
@@ -168,16 +200,86 @@ describe('node ruleset', () => {
     const many = rulesOf(500);
     assert.deepEqual([many.rules, many.sets], [2, 2]);
     const asks = (source: string): boolean =>
-      many.replica.admits('ingress', { source: address(source), destination: address('10.244.1.2'), protocol: 'TCP', port: 80 });
+      many.replica.judges('ingress', { source: address(source), destination: address('10.244.1.2'), protocol: 'TCP', port: 80 }) ===
+      'admitted';
     assert.deepEqual(['192.0.0.6', '192.0.0.7', '192.0.0.8', '192.0.1.243', '192.0.1.244'].map(asks), [true, false, true, true, false]);
   });
 
   it('changes nothing where nothing that policy is made of changed', () => {
-    const history = new History(new ClusterGenerator(5));
-    const cluster = new Cluster(NODE);
-    const ruleset = new NodeRuleset(cluster);
+    const { history, cluster, ruleset } = nodeOf(4);
     for (let step = 0; step < 40; step++) ruleset.update(cluster.apply(history.batch()));
     const again = [...history.state.values()].map((event) => ({ ...event, object: structuredClone(event.object) }) as typeof event);
     assert.ok(isEmpty(ruleset.update(cluster.apply(again)).changes));
+  });
+
+  /** Two isolated pods of namespace x and one of y on this node, one of x elsewhere. */
+  function threePods(auditing: Auditing): { cluster: Cluster; ruleset: NodeRuleset } {
+    const pod = (namespace: string, name: string, node: string, ip: string) =>
+      upsertOf({
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name, namespace },
+        spec: { nodeName: node, containers: [] },
+        status: { podIPs: [{ ip }] },
+      });
+    const policy = (namespace: string, name: string, policyTypes: readonly string[]) =>
+      upsertOf({
+        apiVersion: 'networking.k8s.io/v1',
+        kind: 'NetworkPolicy',
+        metadata: { name, namespace },
+        spec: { podSelector: {}, policyTypes, ingress: [{ from: [{ podSelector: {} }] }] },
+      });
+    const cluster = new Cluster(NODE);
+    const ruleset = new NodeRuleset(cluster, auditing);
+    const policies = [policy('x', 'p', ['Ingress', 'Egress']), policy('y', 'p', ['Ingress'])];
+    const pods = [
+      pod('x', 'a', NODE, '10.244.1.2'),
+      pod('x', 'b', NODE, '10.244.1.3'),
+      pod('y', 'c', NODE, '10.244.1.4'),
+      pod('x', 'd', 'node-b', '10.244.2.2'),
+    ];
+    ruleset.update(cluster.apply([...policies, ...pods]));
+    return { cluster, ruleset };
+  }
+
+  const namespaceX = (mode?: string) =>
+    upsertOf({
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: 'x', ...(mode === undefined ? {} : { annotations: { 'sluice.dev/mode': mode } }) },
+    });
+
+  it('changes the last rule of the chains of a namespace’s own local pods when its mode does, and nothing else', () => {
+    const { cluster, ruleset } = threePods({ mode: 'enforce', namespaces: true });
+    const ofX = ['egress/x/a', 'egress/x/b', 'ingress/x/a', 'ingress/x/b'];
+    const local = new Set([address('10.244.1.2'), address('10.244.1.3')]);
+    for (const [event, audited] of [
+      [namespaceX('audit'), true],
+      [namespaceX('enforce'), false],
+      [namespaceX('audit'), true],
+      [{ type: 'delete', kind: 'Namespace', key: 'x' } as const, false],
+    ] as const) {
+      const update = ruleset.update(cluster.apply([event]));
+      const { changedChains, ...others } = update.changes;
+      assert.deepEqual(changedChains.map(({ name }) => name).sort(), ofX);
+      for (const chain of changedChains) assert.equal(chain.audited, audited);
+      assert.ok(isEmpty({ ...others, changedChains: [] }));
+      assert.deepEqual(update.tightened, local);
+      assert.equal(ruleset.auditedPods, audited ? 2 : 0);
+    }
+    assert.ok(isEmpty(ruleset.update(cluster.apply([namespaceX('enforce')])).changes), 'which is what it was');
+  });
+
+  it('enforces whatever a namespace says where namespaces may not ask', () => {
+    const { cluster, ruleset } = threePods({ mode: 'enforce', namespaces: false });
+    assert.ok(isEmpty(ruleset.update(cluster.apply([namespaceX('audit')])).changes));
+    assert.equal(ruleset.auditedPods, 0);
+  });
+
+  it('audits everything, whatever a namespace says, where the agent does', () => {
+    const { cluster, ruleset } = threePods({ mode: 'audit', namespaces: false });
+    assert.ok(isEmpty(ruleset.update(cluster.apply([namespaceX('enforce')])).changes));
+    assert.equal(ruleset.auditedPods, 3);
+    assert.ok([...ruleset.chains.values()].every(({ kind, audited }) => audited === (kind === 'pod')));
   });
 });

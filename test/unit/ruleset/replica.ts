@@ -22,6 +22,8 @@ function text(element: SetElement): string {
 export class Replica {
   readonly sets = new Map<string, { readonly description: SetDescription; readonly elements: Set<string> }>();
   readonly chains = new Map<string, readonly ChainRule[]>();
+  /** Chains that let through what nothing admits. */
+  readonly audited = new Set<string>();
   readonly verdicts = { ingress: new Map<Address, string>(), egress: new Map<Address, string>() };
 
   static of(ruleset: Ruleset): Replica {
@@ -33,7 +35,7 @@ export class Replica {
       replica.sets.set(description.name, { description, elements: new Set(elements.map(text)) });
       assert.equal(new Set(elements.map(text)).size, elements.length, `an element of ${description.name} is there twice`);
     }
-    for (const chain of ruleset.chains.values()) replica.chains.set(chain.name, chain.rules);
+    for (const chain of ruleset.chains.values()) replica.#take(chain);
     for (const direction of ['ingress', 'egress'] as const) {
       for (const [address, chain] of ruleset.verdicts[direction]) replica.verdicts[direction].set(address, chain);
     }
@@ -54,14 +56,13 @@ export class Replica {
         elements.add(text(element));
       }
     }
-    const added = (chain: DesiredChain): void => void this.chains.set(chain.name, chain.rules);
     for (const chain of changes.addedChains) {
       assert.ok(!this.chains.has(chain.name), `chain ${chain.name} is there already`);
-      added(chain);
+      this.#take(chain);
     }
     for (const chain of changes.changedChains) {
       assert.ok(this.chains.has(chain.name), `chain ${chain.name} is not there`);
-      added(chain);
+      this.#take(chain);
     }
     for (const direction of ['ingress', 'egress'] as const) {
       const map = this.verdicts[direction];
@@ -74,9 +75,19 @@ export class Replica {
         map.set(address, chain);
       }
     }
-    for (const { name } of changes.removedChains) assert.ok(this.chains.delete(name), `chain ${name} is not there`);
+    for (const { name } of changes.removedChains) {
+      assert.ok(this.chains.delete(name), `chain ${name} is not there`);
+      this.audited.delete(name);
+    }
     for (const { name } of changes.removedSets) assert.ok(this.sets.delete(name), `set ${name} is not there`);
     this.#check();
+  }
+
+  #take({ name, kind, rules, audited }: DesiredChain): void {
+    assert.ok(!audited || kind === 'pod', `${name} is no pod's, and audited`);
+    this.chains.set(name, rules);
+    if (audited) this.audited.add(name);
+    else this.audited.delete(name);
   }
 
   /** Nothing dangles, nothing is left over. */
@@ -95,10 +106,11 @@ export class Replica {
     for (const name of this.sets.keys()) assert.ok(used.sets.has(name), `set ${name} is used by nobody`);
   }
 
-  /** What the rules of one direction say of a first packet. */
-  admits(direction: Direction, packet: Packet): boolean {
+  /** What the rules of one direction make of a first packet; `audited`: none admits it, and it passes all the same. */
+  judges(direction: Direction, packet: Packet): 'admitted' | 'audited' | 'refused' {
     const chain = this.verdicts[direction].get(direction === 'ingress' ? packet.destination : packet.source);
-    return chain === undefined || this.#runs(chain, direction, packet);
+    if (chain === undefined || this.#runs(chain, direction, packet)) return 'admitted';
+    return this.audited.has(chain) ? 'audited' : 'refused';
   }
 
   #runs(chain: string, direction: Direction, packet: Packet): boolean {

@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { worldOf } from '../../../../src/policy/world.ts';
+import { describeAllowed, describeDenied } from '../../../../src/observability/observe/describe.ts';
+import { ALLOWED, DENIED } from '../../../../src/observability/observed-flow.ts';
+import { ip, MODEL, pod, podsWith, policy } from '../../policy/model.ts';
+import { loggedPacket, packetBytes, tuple, worldFor } from './flows.ts';
+
+const AT = Date.UTC(2026, 10, 21, 12, 3, 4, 123);
+const view = { world: worldFor(), node: 'n1' };
+
+describe('describing what was refused', () => {
+  it('names pods and policies, time and ports', () => {
+    const flow = describeDenied(view, loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 40_000, 5432), AT), 0);
+    assert.deepEqual(flow?.record, {
+      kind: 'Denied',
+      apiVersion: 'sluice.dev/v1',
+      time: '2026-11-21T12:03:04.123Z',
+      node: 'n1',
+      direction: 'ingress',
+      source: { address: '10.244.2.11', namespace: 'y', pod: 'b', port: 40_000 },
+      destination: { address: '10.244.1.10', namespace: 'x', pod: 'a', port: 5432 },
+      protocol: 'TCP',
+      protocolNumber: 6,
+      audited: false,
+      policies: ['x/also-closed', 'x/closed'],
+      reason: 'refused',
+    });
+    assert.deepEqual(DENIED.parse(flow.record), flow.record);
+    assert.deepEqual(flow.refusedBy, { direction: 'ingress', pod: 'x/a' });
+  });
+
+  it('says what was audited, and what policy allows by now', () => {
+    const audited = describeDenied(view, loggedPacket('audit ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 17, 40_000, 53), AT), 0);
+    assert.deepEqual([audited?.record.audited, audited?.record.protocol], [true, 'UDP']);
+    const changed = describeDenied(
+      { world: worldOf({ ...MODEL, policies: [policy({ podSelector: {}, ingress: [{}] })] }), node: 'n1' },
+      loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 40_000, 80), AT),
+      0,
+    );
+    assert.deepEqual([changed?.record.reason, changed?.record.policies], ['changed', ['x/policy']]);
+  });
+
+  it('names nodes, ICMP and other protocols, and leaves out what is not known', () => {
+    const icmp = describeDenied(view, loggedPacket('ingress/x/a', packetBytes('192.0.2.2', ip('x/a'), 1, 0x0800, 0), AT), 0)?.record;
+    assert.deepEqual(
+      [icmp?.protocol, icmp?.icmp, icmp?.source, icmp?.destination.port],
+      ['ICMP', { type: 8, code: 0 }, { address: '192.0.2.2', node: 'n2' }, undefined],
+    );
+    const gre = describeDenied(view, loggedPacket('ingress/x/a', packetBytes('198.51.100.7', ip('x/a'), 47, 0, 0), AT), 0)?.record;
+    assert.deepEqual([gre?.protocol, gre?.protocolNumber, gre?.source], ['other', 47, { address: '198.51.100.7' }]);
+  });
+
+  it('takes the name from the chain where the pod has gone meanwhile', () => {
+    const world = worldOf({ ...MODEL, pods: podsWith(pod('x/a', { terminal: true })) });
+    const flow = describeDenied({ world, node: 'n1' }, loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT), 0);
+    assert.deepEqual([flow?.refusedBy?.pod, flow?.record.destination], ['x/a', { address: '10.244.1.10', port: 80 }]);
+  });
+
+  it('passes by what is not an agent’s, or no packet', () => {
+    for (const packet of [
+      loggedPacket('somebody else', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT),
+      loggedPacket('', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT),
+      loggedPacket('ingress/x/a', new Uint8Array(0), AT),
+      loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80).subarray(0, 12), AT),
+    ])
+      assert.equal(describeDenied(view, packet, 0), undefined);
+  });
+
+  it('judges a packet without its ports as what has none', () => {
+    const cut = describeDenied(view, loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80).subarray(0, 20), AT), 0);
+    assert.deepEqual([cut?.record.protocol, cut?.record.protocolNumber, cut?.record.destination.port], ['other', 6, undefined]);
+  });
+});
+
+describe('describing what was allowed', () => {
+  it('names who really answers, and the rule that admits it', () => {
+    const world = worldOf({
+      ...MODEL,
+      policies: [policy({ podSelector: {}, ingress: [{ from: [{ namespaceSelector: {} }], ports: [{ port: 80 }] }] })],
+    });
+    // To a Service's address; the pod's port is another.
+    const original = tuple(ip('y/b'), '10.96.0.1', 6, 40_000, 8080);
+    const flow = describeAllowed({ world, node: 'n1' }, { original, reply: tuple(ip('x/a'), ip('y/b'), 6, 80, 40_000) }, AT);
+    assert.deepEqual(flow?.record, {
+      kind: 'Allowed',
+      apiVersion: 'sluice.dev/v1',
+      time: '2026-11-21T12:03:04.123Z',
+      node: 'n1',
+      source: { address: '10.244.2.11', namespace: 'y', pod: 'b', port: 40_000 },
+      destination: { address: '10.244.1.10', namespace: 'x', pod: 'a', port: 80 },
+      protocol: 'TCP',
+      protocolNumber: 6,
+      egress: { allowed: true, reason: 'not-isolated', policies: [] },
+      ingress: { allowed: true, reason: 'admitted', policies: ['x/policy'], place: 'ingress[0].from[0]' },
+    });
+    assert.deepEqual(ALLOWED.parse(flow.record), flow.record);
+    assert.deepEqual(flow.local, { source: false, destination: true });
+  });
+
+  it('passes by flows that no pod of this node is an end of', () => {
+    const flow = { original: tuple(ip('y/b'), ip('z/a'), 6, 40_000, 80), reply: tuple(ip('z/a'), ip('y/b'), 6, 80, 40_000) };
+    assert.equal(describeAllowed({ world: worldOf(MODEL), node: 'n1' }, flow, AT), undefined);
+    assert.ok(describeAllowed({ world: worldOf(MODEL), node: 'n2' }, flow, AT));
+  });
+});
