@@ -6,6 +6,7 @@ import type { ForwardingResult } from './forwarding/forwarding.ts';
 import type { Machine } from './machine.ts';
 import type { NetworkResult } from './network/network.ts';
 import { OURS, type ThroughputResult, withinNoise } from './network/throughput.ts';
+import type { ObserveResult } from './observe/observe.ts';
 import type { ProgramResult } from './program.ts';
 import { type UdpProxyResult, udpProxyReport, udpProxyTargets } from './udp-proxy/udp-proxy.ts';
 import { median, type Spread, spread } from './statistics.ts';
@@ -23,6 +24,7 @@ export interface BenchResult {
   readonly network?: NetworkResult;
   readonly throughput?: ThroughputResult;
   readonly udpProxy?: UdpProxyResult;
+  readonly observe?: ObserveResult;
 }
 
 export interface Target {
@@ -33,7 +35,7 @@ export interface Target {
 }
 
 export function report(result: BenchResult): string {
-  const { machine, quick, forwarding, changes, coldStart, program, api, network, throughput, udpProxy } = result;
+  const { machine, quick, forwarding, changes, coldStart, program, api, network, throughput, udpProxy, observe } = result;
   const sections = [
     `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
   ];
@@ -46,6 +48,7 @@ export function report(result: BenchResult): string {
   if (network !== undefined) sections.push(networkSection(network));
   if (throughput !== undefined) sections.push(throughputSection(throughput));
   if (udpProxy !== undefined) sections.push(`### The proxy of the udp backend\n\n${udpProxyReport(udpProxy)}`);
+  if (observe !== undefined) sections.push(observeSection(observe));
   const reached = targets(result);
   if (reached.length > 0 && !quick) {
     const rows = reached.map(({ what, wanted, measured, met }) => [what, wanted, measured, met ? 'yes' : 'NO']);
@@ -86,6 +89,24 @@ function throughputSection({ variants, missing }: ThroughputResult): string {
   const header = ['vxlan made by', 'a TCP stream, Gbit/s', 'ratio to flanneld', 'requests/s', 'ratio to flanneld'];
   const notes = missing === undefined ? [] : [`Left out: ${missing}.`];
   return ['### Through the overlay', table(header, rows), ...notes].join('\n\n');
+}
+
+function observeSection({ plan, states, clockRatio, ratio, shownPerSecond }: ObserveResult): string {
+  const rows = states.map(({ state, perSecond, perCpuSecond, refusedPerSecond, agentCpu, observersCpu, failures }) => [
+    state,
+    number(perSecond.median),
+    number(perCpuSecond.median),
+    number(refusedPerSecond.median),
+    `${agentCpu.median.toFixed(1)} %`,
+    `${observersCpu.median.toFixed(1)} %`,
+    String(failures),
+  ]);
+  const header = ['', 'connections/s', 'per CPU second', 'refused/s', 'the agent, of a core', 'those who observe', 'failed'];
+  const notes = [
+    `With two who observe to the same flood unobserved: ${ratioText(clockRatio)} by the clock, ${ratioText(ratio)} for a second of CPU time; ` +
+      `${number(plan.rounds)} rounds. Shown: ${number(shownPerSecond)} a second, of ${number(plan.refusingPods)} pods that refuse.`,
+  ];
+  return `### Observed while a flood is refused\n\n${table(header, rows)}\n\n${notes.join('\n')}`;
 }
 
 function forwardingSection({ variants, loadUs, missing }: ForwardingResult): string {
@@ -187,7 +208,7 @@ function apiSection({ shapes, starts, latency, rate, recorded, idlePercent, stat
 }
 
 /** What issue and README promise. Nothing is said of parts that were not measured. */
-export function targets({ forwarding, changes, coldStart, program, api, network, throughput, udpProxy }: BenchResult): Target[] {
+export function targets({ forwarding, changes, coldStart, program, api, network, throughput, udpProxy, observe }: BenchResult): Target[] {
   const targets: Target[] = [];
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
   const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice')).at(-1);
@@ -243,6 +264,10 @@ export function targets({ forwarding, changes, coldStart, program, api, network,
     target('vxlan stream / requests: ratio to flanneld', 'within noise', measured, ratios.every(withinNoise));
   }
   if (udpProxy !== undefined) targets.push(...udpProxyTargets(udpProxy));
+  if (observe !== undefined) {
+    const { median } = observe.clockRatio;
+    target('10,000 refused a second, observed by two: allowed connections', '≥ 0.95 of unobserved', median.toFixed(3), median >= 0.95);
+  }
   return targets;
 }
 

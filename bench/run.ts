@@ -3,7 +3,7 @@
  *
  *     npm run bench
  *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program, e: an API server,
- *                                      f: the network, g: the proxy of its udp backend;
+ *                                      f: the network, g: the proxy of its udp backend, h: sluice observe;
  *                                      may be given several times
  *     npm run bench -- --quick         each part in its smallest form, to see that it works
  *
@@ -18,11 +18,12 @@ import { FORWARDING_PLAN, measureForwarding, QUICK_FORWARDING_PLAN } from './for
 import { thisMachine } from './machine.ts';
 import { measureNetwork, NETWORK_PLAN, QUICK_NETWORK_PLAN } from './network/network.ts';
 import { measureThroughput, QUICK_THROUGHPUT_PLAN, THROUGHPUT_PLAN } from './network/throughput.ts';
+import { measureObserve, OBSERVE_PLAN, QUICK_OBSERVE_PLAN } from './observe/observe.ts';
 import { measureProgram, PROGRAM_PLAN, QUICK_PROGRAM_PLAN } from './program.ts';
 import { type BenchResult, report } from './report.ts';
 import { measureUdpProxy, QUICK_UDP_PROXY_PLAN, UDP_PROXY_PLAN } from './udp-proxy/udp-proxy.ts';
 
-const PARTS = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
+const PARTS = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
 const RESULTS = new URL('results/', import.meta.url);
 
 const { values } = parseArgs({
@@ -59,6 +60,8 @@ if (only.includes('f')) {
 }
 if (only.includes('g'))
   result = { ...result, udpProxy: await measureUdpProxy(quick ? QUICK_UDP_PROXY_PLAN : UDP_PROXY_PLAN, progress('udp')) };
+if (only.includes('h'))
+  result = { ...result, observe: await measureObserve(quick ? QUICK_OBSERVE_PLAN : OBSERVE_PLAN, progress('observe')) };
 
 mkdirSync(RESULTS, { recursive: true });
 const file = new URL(`${startedAt.toISOString().replaceAll(':', '')}.json`, RESULTS);

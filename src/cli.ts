@@ -19,27 +19,52 @@ interface CommandEntry {
 const COMMANDS: readonly CommandEntry[] = [
   { name: 'agent', summary: "enforce policy on this node's pods", load: () => import('./commands/agent.ts') },
   { name: 'network', summary: 'be the pod network of this node, as flanneld is', load: () => import('./commands/network.ts') },
+  {
+    name: 'observe',
+    summary: 'show connections that policy refuses on this node, as they are tried',
+    load: () => import('./commands/observe.ts'),
+  },
   { name: 'doctor', summary: 'find what is wrong with the pod network of this node', load: () => import('./commands/doctor.ts') },
   { name: 'cleanup', summary: 'take all rules that sluice made out of this kernel', load: () => import('./commands/cleanup.ts') },
+  { name: 'explain', summary: 'say whether one may reach another, and why', load: () => import('./commands/explain.ts') },
   { name: 'matrix', summary: 'show who may reach whom, by the policies alone', load: () => import('./commands/matrix.ts') },
+  { name: 'lint', summary: 'find policies that are wrong, or not what they seem to be', load: () => import('./commands/lint.ts') },
+  { name: 'diff', summary: 'show what would change if policies were applied or deleted', load: () => import('./commands/diff.ts') },
   { name: 'dump', summary: 'show the rules that a node would be given', load: () => import('./commands/dump.ts') },
+  { name: 'verify', summary: 'compare the rules of this kernel with what they should be', load: () => import('./commands/verify.ts') },
+  { name: 'completion', summary: 'print the completion of a shell', load: () => import('./commands/completion.ts') },
+  { name: 'bundle', summary: 'write all that the audit commands ask into one file', load: () => import('./commands/bundle.ts') },
   { name: 'lab', summary: 'run a scenario with network namespaces for nodes and pods', load: () => import('./commands/lab.ts') },
 ];
 
-/** Runs `sluice` with these arguments, and sets the exit status. */
-export async function main(args: readonly string[]): Promise<void> {
+/** For shells: not listed. */
+const COMPLETE: CommandEntry = {
+  name: '__complete',
+  summary: 'for shells',
+  load: async () => {
+    const { completeCommand } = await import('./commands/complete.ts');
+    return { command: () => completeCommand(COMMANDS) };
+  },
+};
+
+/**
+ * Runs `sluice` with these arguments, and sets the exit status.
+ *
+ * @param name what people call it: as a plugin `kubectl sluice`
+ */
+export async function main(args: readonly string[], name = 'sluice'): Promise<void> {
   endQuietlyWithTheReader();
   const isVerbose = args.includes('--verbose') || (process.env['SLUICE_DEBUG'] ?? '') !== '';
   try {
-    const program = await buildProgram(args);
+    const program = await buildProgram(args, name);
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {
     process.exitCode = report(error, isVerbose);
   }
 }
 
-async function buildProgram(args: readonly string[]): Promise<Command> {
-  const program = new Command('sluice')
+async function buildProgram(args: readonly string[], programName: string): Promise<Command> {
+  const program = new Command(programName)
     .description('Kubernetes NetworkPolicy on nftables.')
     .version(packageJson.version)
     .option('--verbose', 'print the stack of errors (also: SLUICE_DEBUG=1)')
@@ -51,6 +76,10 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     if (name === called) addWithSettings(program, (await load()).command().summary(summary));
     // Only listed: the command that is called is always loaded.
     else program.command(name).description(summary);
+  }
+  if (called === COMPLETE.name) {
+    program.enablePositionalOptions();
+    program.addCommand((await COMPLETE.load()).command(), { hidden: true });
   }
   return program;
 }

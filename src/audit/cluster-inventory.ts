@@ -14,7 +14,7 @@ import { worldOf } from '../policy/world.ts';
 import { WATCHED } from '../sources/kubernetes.ts';
 import type { SourceProblem } from '../sources/source.ts';
 import { SluiceError } from '../errors.ts';
-import type { Inventory, MissingKind, WrittenPolicy } from './inventory.ts';
+import type { Inventory, MissingKind, Seen, WrittenPolicy } from './inventory.ts';
 import { byName } from './manifest-inventory.ts';
 
 /** What it needs of an {@link ApiClient}. */
@@ -28,6 +28,7 @@ export interface ClusterOptions {
   readonly server: string;
   /** Those that the question is about; what may not be listed in the whole cluster is listed in them. */
   readonly namespaces: readonly string[];
+  readonly seen?: Seen | undefined;
 }
 
 /**
@@ -36,7 +37,7 @@ export interface ClusterOptions {
  */
 const PAGE = 5_000;
 
-const WORKLOAD_PATHS: Readonly<Record<WorkloadKind, string>> = {
+export const WORKLOAD_PATHS: Readonly<Record<WorkloadKind, string>> = {
   Deployment: '/apis/apps/v1/deployments',
   StatefulSet: '/apis/apps/v1/statefulsets',
   DaemonSet: '/apis/apps/v1/daemonsets',
@@ -137,7 +138,11 @@ class ClusterReader {
   }
 
   /** Hands on every object of a kind; of the namespaces in question where not all may be listed. */
-  async #each(path: string, kind: string, consequence: string, take: (value: unknown) => void): Promise<void> {
+  async #each(path: string, kind: string, consequence: string, read: (value: unknown) => void): Promise<void> {
+    const take = (value: unknown): void => {
+      this.#options.seen?.(kind, value);
+      read(value);
+    };
     try {
       await this.#list(path, take);
       return;

@@ -35,6 +35,9 @@ export interface ServiceInventory {
   readonly slices: readonly EndpointSlice[];
 }
 
+/** Told of each object as it was read, before anything of it is left out. Untrusted. */
+export type Seen = (kind: string, value: unknown) => void;
+
 /** Objects that may not be read. */
 export interface MissingKind {
   /** `nodes`, `pods of other namespaces than shop`. */

@@ -6,7 +6,7 @@ import { worldOf } from '../policy/world.ts';
 import { type DirectoryContents, loadDirectory } from '../sources/load-directory.ts';
 import type { ManifestVisitor, WrittenObject } from '../sources/manifest.ts';
 import type { SourceProblem } from '../sources/source.ts';
-import type { Inventory, MissingKind, Place, ServiceInventory, WrittenPolicy } from './inventory.ts';
+import type { Inventory, MissingKind, Place, Seen, ServiceInventory, WrittenPolicy } from './inventory.ts';
 
 /** Kinds that are taken in beside those that policy is made of, by the group that they are of. */
 const OTHER_KINDS: ReadonlyMap<string, string> = new Map([
@@ -24,10 +24,16 @@ function groupOfWorkload(kind: (typeof WORKLOAD_KINDS)[number]): string {
 export class WrittenObjects implements ManifestVisitor {
   readonly #policies = new Map<string, WrittenObject>();
   readonly #others: WrittenObject[] = [];
+  readonly #seen: Seen | undefined;
+
+  constructor(seen?: Seen) {
+    this.#seen = seen;
+  }
 
   /** Of a policy that is said twice the first counts, as for {@link ManifestSet}. */
   read(object: WrittenObject): void {
-    const { kind, key = '' } = object;
+    const { kind, key = '', value } = object;
+    this.#seen?.(kind, value);
     if (kind === 'NetworkPolicy' && !this.#policies.has(key)) this.#policies.set(key, object);
   }
 
@@ -36,6 +42,7 @@ export class WrittenObjects implements ManifestVisitor {
     const group = OTHER_KINDS.get(kind);
     if (group === undefined || group !== groupOf(apiVersion)) return false;
     this.#others.push(object);
+    this.#seen?.(kind, object.value);
     return true;
   }
 
@@ -60,8 +67,8 @@ function placeOf({ origin, line }: WrittenObject, path: string): Place {
 }
 
 /** @throws SluiceError where there is no such directory; what is wrong in it is among the problems */
-export async function readDirectory(directory: string): Promise<Inventory> {
-  const written = new WrittenObjects();
+export async function readDirectory(directory: string, seen?: Seen): Promise<Inventory> {
+  const written = new WrittenObjects(seen);
   const contents = await loadDirectory(directory, written);
   return inventoryOf('directory', `the directory ${directory}`, contents, written, []);
 }

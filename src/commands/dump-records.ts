@@ -1,71 +1,54 @@
 /** The effective rules of a node as records: what `sluice dump` prints, from the very ruleset that the agent would program. */
 import { formatAddress } from '../policy/address.ts';
-import type { Direction, Pod } from '../policy/objects.ts';
+import type { ChainCounts, Count } from '../audit/rule-counts.ts';
+import type { Pod } from '../policy/objects.ts';
 import { rangeToPrefixes } from '../policy/ranges.ts';
 import { formatPrefix } from '../policy/address.ts';
-import type { AdmitRule, DesiredSet, Ruleset } from '../ruleset/objects.ts';
+import type { AdmitRule, DesiredChain, DesiredSet, Ruleset } from '../ruleset/objects.ts';
+import type { IsolationRecord, PolicyRecord, RuleRecord, SetRecord } from './dump-document.ts';
 
-/** One direction of one isolated pod. */
-export interface IsolationRecord {
-  /** `namespace/name` */
-  readonly pod: string;
-  readonly direction: Direction;
-  readonly addresses: readonly string[];
-  /** The chain that judges it. */
-  readonly chain: string;
-  /** Every policy that isolates it in this direction; what none of them admits is refused. */
-  readonly policies: readonly PolicyRecord[];
-}
+type CountsOf = (chain: DesiredChain) => ChainCounts;
 
-export interface PolicyRecord {
-  /** `namespace/name` */
-  readonly policy: string;
-  readonly chain: string;
-  readonly rules: readonly RuleRecord[];
-}
-
-/** All that is given has to hold; what is absent is not asked. */
-export interface RuleRecord {
-  /** Where in the policy's spec: `ingress[0].from[1]`. */
-  readonly path: string;
-  readonly family?: 4 | 6;
-  readonly peer?: SetRecord;
-  readonly protocol?: 'TCP' | 'UDP' | 'SCTP';
-  /** `80`, or `8000-8080`; one of them has to hold. */
-  readonly ports?: readonly string[];
-  /** Destination address, protocol and port of a named port. */
-  readonly named?: SetRecord;
-}
-
-export interface SetRecord {
-  readonly set: string;
-  /** What the policy says: a selector, or a block. */
-  readonly of: string;
-  /** What that is now: addresses, prefixes, or `address:port/protocol`. */
-  readonly elements: readonly string[];
-}
-
-/** @param pods those that a record is wanted for, in their order */
-export function dumpRecords(ruleset: Ruleset, pods: readonly Pod[]): IsolationRecord[] {
+/**
+ * @param pods those that a record is wanted for, in their order; of one node
+ * @param countsOf what the kernel of that node has counted, where it is at hand
+ */
+export function dumpRecords(ruleset: Ruleset, pods: readonly Pod[], countsOf?: CountsOf): IsolationRecord[] {
   const byChain = new Map<string, string[]>();
   for (const direction of ['ingress', 'egress'] as const) {
     for (const [address, chain] of ruleset.verdicts[direction]) byChain.set(chain, [...(byChain.get(chain) ?? []), formatAddress(address)]);
   }
   const records: IsolationRecord[] = [];
-  for (const { namespace, name } of pods) {
+  for (const { namespace, name, node } of pods) {
     for (const direction of ['ingress', 'egress'] as const) {
       const chain = ruleset.chainOfPod(`${namespace}/${name}`, direction);
       if (chain === undefined) continue;
-      const policies = chain.rules.flatMap((rule) => (rule.kind === 'jump' ? [policyRecord(ruleset, rule.chain)] : []));
-      records.push({ pod: `${namespace}/${name}`, direction, addresses: byChain.get(chain.name) ?? [], chain: chain.name, policies });
+      const policies = chain.rules.flatMap((rule) => (rule.kind === 'jump' ? [policyRecord(ruleset, rule.chain, countsOf)] : []));
+      records.push({
+        pod: `${namespace}/${name}`,
+        node,
+        direction,
+        audited: chain.audited,
+        addresses: byChain.get(chain.name) ?? [],
+        chain: chain.name,
+        policies,
+        ...counted('refused', countsOf?.(chain).refused),
+      });
     }
   }
   return records;
 }
 
-function policyRecord(ruleset: Ruleset, name: string): PolicyRecord {
+function counted<Name extends string>(name: Name, count: Count | undefined): { readonly [K in Name]?: Count } {
+  return count === undefined ? {} : ({ [name]: count } as { readonly [K in Name]: Count }); // a computed name loses its type
+}
+
+function policyRecord(ruleset: Ruleset, name: string, countsOf: CountsOf | undefined): PolicyRecord {
   const chain = ruleset.chains.get(name);
-  const rules = (chain?.rules ?? []).flatMap((rule) => (rule.kind === 'admit' ? [ruleRecord(ruleset, rule)] : []));
+  const counts = chain === undefined ? undefined : countsOf?.(chain);
+  const rules = (chain?.rules ?? []).flatMap((rule, index) =>
+    rule.kind === 'admit' ? [{ ...ruleRecord(ruleset, rule), ...counted('counted', counts?.rules[index]) }] : [],
+  );
   return { policy: chain?.of ?? '', chain: name, rules };
 }
 

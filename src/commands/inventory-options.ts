@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { SluiceError } from '../errors.ts';
-import type { Inventory } from '../audit/inventory.ts';
+import type { Inventory, Seen } from '../audit/inventory.ts';
 import { paintFor } from '../output/colour.ts';
 import { formatProblem } from '../output/problems.ts';
 
@@ -16,6 +16,8 @@ export interface InventoryFlags {
 export interface InventoryQuestion {
   /** Namespaces that the question is about: whoever may not list the whole cluster has at least these. */
   readonly namespaces?: readonly string[];
+  /** Not told of what a bundle holds. */
+  readonly seen?: Seen;
 }
 
 /** After this long a person wants to know what takes so long. */
@@ -39,7 +41,7 @@ export function addInventoryOptions(command: Command): Command {
  * @throws SluiceError where nothing can be read, or two places are named
  */
 export async function openInventory(flags: InventoryFlags, question: InventoryQuestion = {}): Promise<Inventory> {
-  const inventory = await withProgress(`reading ${placeOf(flags)}`, () => read(flags, question));
+  const inventory = await withProgress(`reading ${placeOf(flags)}`, () => readInventory(flags, question));
   const paint = paintFor(process.stderr);
   for (const problem of inventory.problems) console.error(formatProblem(problem, paint));
   if (inventory.problems.some(({ severity }) => severity === 'error')) process.exitCode = 1;
@@ -49,7 +51,11 @@ export async function openInventory(flags: InventoryFlags, question: InventoryQu
   return inventory;
 }
 
-async function read({ kubeconfig, context, source, bundle }: InventoryFlags, { namespaces = [] }: InventoryQuestion): Promise<Inventory> {
+/** Reads the objects, and says nothing: for a second look. @throws SluiceError as {@link openInventory} */
+export async function readInventory(
+  { kubeconfig, context, source, bundle }: InventoryFlags,
+  { namespaces = [], seen }: InventoryQuestion = {},
+): Promise<Inventory> {
   const given = Object.entries({ '--kubeconfig': kubeconfig ?? context, '--source': source, '--bundle': bundle });
   const named = given.flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
   if (named.length > 1) {
@@ -58,7 +64,7 @@ async function read({ kubeconfig, context, source, bundle }: InventoryFlags, { n
       exitStatus: 2,
     });
   }
-  if (source !== undefined) return await (await import('../audit/manifest-inventory.ts')).readDirectory(source);
+  if (source !== undefined) return await (await import('../audit/manifest-inventory.ts')).readDirectory(source, seen);
   if (bundle !== undefined) return await (await import('../audit/bundle-inventory.ts')).openBundle(bundle);
   const [{ ApiClient }, { readCluster }] = await Promise.all([
     import('../kubernetes/api/client.ts'),
@@ -66,7 +72,7 @@ async function read({ kubeconfig, context, source, bundle }: InventoryFlags, { n
   ]);
   const client = await ApiClient.open({ file: kubeconfig, context, userAgent: `sluice/${packageJson.version}` });
   // Connections that are kept alive do not hold the process up; what is read later goes over the same ones.
-  return await readCluster({ client, server: await client.server(), namespaces });
+  return await readCluster({ client, server: await client.server(), namespaces, seen });
 }
 
 function placeOf({ source, bundle }: InventoryFlags): string {

@@ -1,37 +1,29 @@
-/** Who the matrix is about: names given with --from and --to, or every pod; and why somebody is left out. */
-import { type Address, familyOf, formatAddress, parseAddress } from '../policy/address.ts';
-import type { Pod } from '../policy/objects.ts';
-import { ownsAddresses, type World } from '../policy/world.ts';
-import { SluiceError } from '../errors.ts';
+/** Who the matrix is about: names given with --from and --to, or every pod, every node and the outside; and why somebody is left out. */
 import { nearest } from '../output/nearest.ts';
-
-export interface Endpoint {
-  /** `namespace/pod`, or the address of what is no pod by name. */
-  readonly name: string;
-  /** Undefined: named by its address. */
-  readonly pod: Pod | undefined;
-  /** The first address of each family that is its own; at least one. */
-  readonly addresses: readonly Address[];
-}
+import { formatAddress, parseAddress } from '../policy/address.ts';
+import { type Equivalence, outsideClasses } from '../policy/equivalence.ts';
+import { outsideParties, type Party, partyOfAddress, partyOfNode, partyOfPod } from '../policy/equivalence-parties.ts';
+import type { Node, Pod } from '../policy/objects.ts';
+import type { World } from '../policy/world.ts';
+import { SluiceError } from '../errors.ts';
 
 export interface Endpoints {
-  readonly endpoints: readonly Endpoint[];
+  readonly parties: readonly Party[];
   /** Pods that were meant and cannot be asked about, with the reason. */
   readonly leftOut: readonly { readonly name: string; readonly reason: string }[];
 }
 
 /**
- * The endpoints that `names` stand for (`namespace/pod`, `namespace/*`, `namespace`, an address), each once, in the order given;
+ * The pods and addresses that `names` stand for (`namespace/pod`, `namespace/*`, `namespace`, an address), each once, in the order given;
  * no names: every pod. Throws a SluiceError for a name that stands for nothing.
  */
 export function selectEndpoints(names: readonly string[], pods: readonly Pod[], world: World): Endpoints {
-  const endpoints = new Map<string, Endpoint>();
+  const parties = new Map<string, Party>();
   const leftOut = new Map<string, string>();
   const addPod = (pod: Pod): void => {
-    const name = nameOf(pod);
-    const addresses = ownAddresses(pod, world);
-    if (addresses.length > 0) endpoints.set(name, { name, pod, addresses });
-    else leftOut.set(name, pod.addresses.length === 0 ? 'it has no address (status.podIPs)' : 'its address belongs to a newer pod');
+    const party = partyOfPod(pod, world);
+    if (party !== undefined) parties.set(party.name, party);
+    else leftOut.set(nameOf(pod), pod.addresses.length === 0 ? 'it has no address (status.podIPs)' : 'its address belongs to a newer pod');
   };
   // Pods that have ended are in the cluster only by name (row 33).
   const living = pods.filter((pod) => !pod.terminal);
@@ -40,10 +32,15 @@ export function selectEndpoints(names: readonly string[], pods: readonly Pod[], 
     const address = parseAddress(name);
     if (address !== undefined) {
       const text = formatAddress(address);
-      endpoints.set(text, { name: text, pod: undefined, addresses: [address] });
+      parties.set(text, partyOfAddress(address, text, world));
     } else podsNamed(name, pods, living).forEach(addPod);
   }
-  return { endpoints: [...endpoints.values()], leftOut: [...leftOut].map(([name, reason]) => ({ name, reason })) };
+  return { parties: [...parties.values()], leftOut: [...leftOut].map(([name, reason]) => ({ name, reason })) };
+}
+
+/** Nodes, and what is outside, as far as policies tell it apart. */
+export function othersOf(equivalence: Equivalence, nodes: readonly Node[]): Party[] {
+  return [...nodes.flatMap((node) => partyOfNode(node, equivalence.world) ?? []), ...outsideParties(outsideClasses([equivalence]))];
 }
 
 function podsNamed(name: string, pods: readonly Pod[], living: readonly Pod[]): readonly Pod[] {
@@ -62,16 +59,6 @@ function podsNamed(name: string, pods: readonly Pod[], living: readonly Pod[]): 
 function unknown(name: string, fault: string, meant: string | undefined): SluiceError {
   const hint = meant === undefined ? 'Name namespace/pod, namespace/*, namespace or an address.' : `Did you mean ${meant}?`;
   return new SluiceError('ENDPOINT_UNKNOWN', `${JSON.stringify(name)} ${fault}`, { hint, exitStatus: 2 });
-}
-
-/** Those that packets of the pod really carry: an address that was reused belongs to the newer pod (row 40). */
-function ownAddresses(pod: Pod, world: World): Address[] {
-  const own = ownsAddresses(pod) ? pod.addresses.filter((address) => isOf(pod, world.podAt(address))) : pod.addresses;
-  return own.filter((address, i) => own.findIndex((other) => familyOf(other) === familyOf(address)) === i);
-}
-
-function isOf(pod: Pod, owner: Pod | undefined): boolean {
-  return owner !== undefined && nameOf(owner) === nameOf(pod);
 }
 
 function nameOf(pod: Pod): string {

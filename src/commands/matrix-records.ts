@@ -1,13 +1,12 @@
-/** The matrix itself: the evaluator asked about every pair of endpoints, as records. */
+/** The matrix pair by pair: a verdict for every two endpoints, port and family, as records. */
 import { type Family, familyOf, formatAddress } from '../policy/address.ts';
-import { type DirectionVerdict, evaluate } from '../policy/evaluate.ts';
-import type { PolicyProtocol } from '../policy/objects.ts';
-import type { World } from '../policy/world.ts';
-import type { Endpoint } from './matrix-endpoints.ts';
+import type { Equivalence } from '../policy/equivalence.ts';
+import type { Party } from '../policy/equivalence-parties.ts';
+import type { DirectionVerdict } from '../policy/evaluate.ts';
+import type { Direction, PolicyProtocol } from '../policy/objects.ts';
 
-/** One line of `-o json`. A pair with addresses of both families has a record for each. */
 export interface MatrixRecord {
-  /** `namespace/pod`, or an address. */
+  /** `namespace/pod`, or what else the endpoint is called. */
   readonly source: string;
   readonly sourceAddress: string;
   readonly destination: string;
@@ -17,15 +16,18 @@ export interface MatrixRecord {
   readonly protocol: PolicyProtocol;
   /** Egress of the source and ingress of the destination both allow it. */
   readonly allowed: boolean;
-  readonly egress: MatrixDirection;
-  readonly ingress: MatrixDirection;
+  readonly egress: Reason;
+  readonly ingress: Reason;
 }
 
-export interface MatrixDirection {
+/** What one direction says of a connection, and why. */
+export interface Reason {
   readonly allowed: boolean;
   readonly reason: DirectionVerdict['reason'];
   /** `namespace/name` of the policy that admits it, or of all that isolate and do not; none where no policy was asked. */
   readonly policies: readonly string[];
+  /** Field paths of what admits it: the peer, or the rule where it is open to every peer; and the port, where the rule names ports. */
+  readonly fields?: readonly string[];
 }
 
 export interface Port {
@@ -33,12 +35,12 @@ export interface Port {
   readonly protocol: PolicyProtocol;
 }
 
-/** Everyone who is asked about, and on what; lazily, since a matrix grows with the square of the pods. */
+/** Everyone who is asked about, and on what, a pod and itself included; lazily, since a matrix grows with the square of the pods. */
 export function* matrix(
-  world: World,
-  sources: readonly Endpoint[],
-  destinations: readonly Endpoint[],
-  portsOf: (destination: Endpoint) => readonly Port[],
+  equivalence: Equivalence,
+  sources: readonly Party[],
+  destinations: readonly Party[],
+  portsOf: (destination: Party) => readonly Port[],
 ): Generator<MatrixRecord> {
   for (const destination of destinations) {
     for (const { port, protocol } of portsOf(destination)) {
@@ -47,7 +49,7 @@ export function* matrix(
           const family = familyOf(to);
           const from = source.addresses.find((address) => familyOf(address) === family);
           if (from === undefined) continue;
-          const { allowed, egress, ingress } = evaluate(world, { source: from, destination: to, protocol, port });
+          const { allowed, egress, ingress } = equivalence.verdict({ source: from, destination: to, protocol, port });
           yield {
             source: source.name,
             sourceAddress: formatAddress(from),
@@ -57,8 +59,8 @@ export function* matrix(
             port,
             protocol,
             allowed,
-            egress: describe(egress),
-            ingress: describe(ingress),
+            egress: reasonOf(egress, 'egress'),
+            ingress: reasonOf(ingress, 'ingress'),
           };
         }
       }
@@ -66,8 +68,16 @@ export function* matrix(
   }
 }
 
-function describe(verdict: DirectionVerdict): MatrixDirection {
+export function reasonOf(verdict: DirectionVerdict, direction: Direction): Reason {
   const { allowed, reason } = verdict;
-  const policies = verdict.reason === 'admitted' ? [verdict.policy] : verdict.reason === 'refused' ? verdict.policies : [];
-  return { allowed, reason, policies: policies.map(({ namespace, name }) => `${namespace}/${name}`) };
+  if (verdict.reason === 'refused') return { allowed, reason, policies: verdict.policies.map(nameOf) };
+  if (verdict.reason !== 'admitted') return { allowed, reason, policies: [] };
+  const rule = `spec.${direction}[${verdict.rule}]`;
+  const peer = verdict.peer === undefined ? rule : `${rule}.${direction === 'ingress' ? 'from' : 'to'}[${verdict.peer}]`;
+  const fields = verdict.port === undefined ? [peer] : [peer, `${rule}.ports[${verdict.port}]`];
+  return { allowed, reason, policies: [nameOf(verdict.policy)], fields };
+}
+
+function nameOf({ namespace, name }: { readonly namespace: string; readonly name: string }): string {
+  return `${namespace}/${name}`;
 }

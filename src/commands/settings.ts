@@ -14,6 +14,9 @@ import { nearest } from '../output/nearest.ts';
 export const name = z.string().min(1, 'expected a name, not an empty text');
 export const file = z.string().min(1, 'expected a path, not an empty text');
 
+/** Undefined: `off`. */
+export const fileOrOff = file.transform((path) => (path === 'off' ? undefined : path));
+
 /** Flags and environment give texts, the file whatever YAML has. */
 export const number = (wanted: string, check: (value: number) => boolean) =>
   z

@@ -24,12 +24,15 @@ export interface TestPacket {
   readonly destination: Prefix;
   /** IANA's number. */
   readonly protocol: number;
+  /** Of TCP, UDP and SCTP. */
   readonly destinationPort?: number;
+  /** Of ICMP and ICMPv6. */
+  readonly icmpType?: number;
   readonly iif?: { readonly name: string; readonly index: number };
   readonly oif?: { readonly name: string; readonly index: number };
 }
 
-export const PROTOCOL = { ipip: 4, tcp: 6, udp: 17 } as const;
+export const PROTOCOL = { icmp: 1, ipip: 4, tcp: 6, udp: 17, icmpv6: 58, sctp: 132 } as const;
 
 export type Effect = 'accept' | 'drop' | 'translate';
 
@@ -38,6 +41,8 @@ export interface Hit {
   readonly effect: Effect;
   /** The rule that does it; undefined: the policy of the chain. */
   readonly rule: Rule | undefined;
+  /** The rules that led from the base chain to the rule's own, jump by jump. */
+  readonly via: readonly Rule[];
   /** The rule asks for the packet's port, so that it is about this kind of packet and no other. */
   readonly namesPort: boolean;
 }
@@ -114,7 +119,7 @@ class Walker {
     this.#mark = exactly(u32(0));
     const { hits, goesOn } = this.#chain(chain, chain.name, 0);
     const policy = chain.base?.policy === 'drop' ? 'drop' : 'accept';
-    return goesOn ? [...hits, { effect: policy, rule: undefined, namesPort: false }] : hits;
+    return goesOn ? [...hits, { effect: policy, rule: undefined, via: [], namesPort: false }] : hits;
   }
 
   /** @returns what may happen in it, and whether a packet may come out at its end */
@@ -155,12 +160,12 @@ class Walker {
       case 'accept':
       case 'drop':
       case 'translate':
-        hits.push({ effect: verdict, rule, namesPort });
+        hits.push({ effect: verdict, rule, via: [], namesPort });
         return 'end';
       case 'jump':
       case 'goto': {
         const below = this.#chain(rule, typeof effect === 'object' && 'chain' in effect ? effect.chain : '', depth + 1);
-        hits.push(...below.hits.map((hit) => ({ ...hit, namesPort: hit.namesPort || namesPort })));
+        hits.push(...below.hits.map((hit) => ({ ...hit, via: [rule, ...hit.via], namesPort: hit.namesPort || namesPort })));
         if (!below.goesOn) return 'end';
         return verdict === 'jump' ? 'next' : 'leave';
       }
@@ -395,6 +400,7 @@ const CT_NEW = 8;
 function ct(key: Extract<Expression, { expr: 'ct' }>['key']): Value {
   if (key === 'state') return exactly(u32(CT_NEW));
   if (key === 'mark') return exactly(u32(0));
+  if (key === 'labels') return exactly(new Uint8Array(16));
   // IP_CT_DIR_ORIGINAL
   if (key === 'direction') return exactly(Uint8Array.of(0));
   return unknown(16);
@@ -419,9 +425,15 @@ function networkHeader({ source, destination, protocol }: TestPacket): Value {
   return header;
 }
 
-function transportHeader({ protocol, destinationPort }: TestPacket): Value | undefined {
-  if (protocol !== PROTOCOL.udp && protocol !== PROTOCOL.tcp) return undefined;
+function transportHeader({ protocol, destinationPort, icmpType }: TestPacket): Value | undefined {
   const header = unknown(20);
+  if (protocol === PROTOCOL.icmp || protocol === PROTOCOL.icmpv6) {
+    if (icmpType === undefined) return undefined;
+    header.bytes[0] = icmpType;
+    header.known[0] = 0xff;
+    return header;
+  }
+  if (protocol !== PROTOCOL.udp && protocol !== PROTOCOL.tcp && protocol !== PROTOCOL.sctp) return undefined;
   if (destinationPort !== undefined) {
     new DataView(header.bytes.buffer).setUint16(2, destinationPort);
     header.known.fill(0xff, 2, 4);
@@ -488,6 +500,10 @@ interface Found {
 
 function find(set: Rules['sets'][number], registers: Registers, register: number): Found {
   const isConcatenation = set.key.length > 1;
+  if (!set.flags.includes('interval')) {
+    const exact = exactElement(set, registers, register);
+    if (exact !== undefined) return exact;
+  }
   const candidates =
     set.flags.includes('interval') && !isConcatenation
       ? intervals(set.elements)
@@ -500,6 +516,31 @@ function find(set: Rules['sets'][number], registers: Registers, register: number
     if (match === 'maybe') elements.push(element);
   }
   return { match: elements.length === 0 ? 'no' : 'maybe', elements };
+}
+
+/** Elements by their keys, of sets that have as many as a cluster has pods. */
+const elementIndexes = new WeakMap<readonly Element[], ReadonlyMap<string, Element>>();
+
+/** Of a set of single keys, for a value that is known bit by bit; undefined: it has to be looked for one by one. */
+function exactElement(set: Rules['sets'][number], registers: Registers, register: number): Found | undefined {
+  const { elements } = set;
+  const length = elements[0]?.key.length ?? 0;
+  const { bytes, known } = registers.get(register, length);
+  if (length === 0 || known.some((bits) => bits !== 0xff)) return undefined;
+  let index = elementIndexes.get(elements);
+  if (index === undefined) {
+    // Ranges, and the element for all keys that there are none for, are no single keys.
+    const isPlain = elements.every(({ key, keyEnd }) => key.length === length && keyEnd === undefined);
+    index = new Map(isPlain ? elements.map((element) => [textOf(element.key), element]) : []);
+    elementIndexes.set(elements, index);
+  }
+  if (index.size === 0) return undefined;
+  const found = index.get(textOf(bytes));
+  return found === undefined ? { match: 'no', elements: [] } : { match: 'yes', elements: [found] };
+}
+
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 }
 
 function elementMatch(value: Value, from: Uint8Array, to: Uint8Array, isConcatenation: boolean): Match {

@@ -66,6 +66,8 @@ export class LabAgents {
     const statusFile = join(this.#options.state, `${node}.status.json`);
     const fd = openSync(log, 'a');
     const argv = [process.execPath, PROGRAM, 'agent', ...this.#options.source.args, '--node', node, '--status-file', statusFile];
+    // Nodes of a lab have one /run between them.
+    argv.push('--observe-socket', join(this.#options.state, `${node}.observe.sock`));
     const child = this.#lab.spawn(`node/${node}`, [...argv, ...(this.#options.args ?? [])], { stdio: ['ignore', fd, fd] });
     closeSync(fd);
     const agent: RunningAgent = { node, process: child, log, statusFile, ended: undefined };

@@ -70,6 +70,11 @@ export function evaluate(world: World, question: Question): Verdict {
   const flow: Flow = { ...question, sourcePod: source, destinationPod: destination };
   const egress = evaluateDirection(world, flow, 'egress');
   const ingress = evaluateDirection(world, flow, 'ingress');
+  return verdictOf(egress, ingress);
+}
+
+/** What both directions come to together (row 25). */
+export function verdictOf(egress: DirectionVerdict, ingress: DirectionVerdict): Verdict {
   return { allowed: egress.allowed && ingress.allowed, egress, ingress };
 }
 

@@ -114,7 +114,8 @@ function readBlock(value: unknown, index: number, path: string, problems: Proble
     holes.map((hole) => prefixRange(hole.prefix)),
   );
   const except = holes.length === 0 ? '' : ` except ${holes.map((hole) => formatPrefix(hole.prefix)).join(', ')}`;
-  return { kind: 'block', index, family: familyOf(block.first), ranges, text: `${formatPrefix(cidr.prefix)}${except}` };
+  const text = `${formatPrefix(cidr.prefix)}${except}`;
+  return { kind: 'block', index, family: familyOf(block.first), cidr: cidr.prefix, ranges, text };
 }
 
 /** Undefined where one cannot be read: without it the peer would match more than its author meant. */

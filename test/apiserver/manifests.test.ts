@@ -96,6 +96,8 @@ describeWithApi('the manifests', function () {
       readOnlyRootFilesystem: true,
       capabilities: { drop: ['ALL'], add: ['NET_ADMIN'] },
     });
+    // Of the node it has no files; what it mounts is the pod's own, for the socket of sluice observe.
+    assert.deepEqual(pod['volumes'], [{ name: 'run', emptyDir: { medium: 'Memory', sizeLimit: '1Mi' } }]);
     assert.deepEqual(container.env, [{ name: 'NODE_NAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } }]);
   });
 
@@ -138,7 +140,7 @@ describeWithApi('the manifests', function () {
     it('give it of the node what it writes, and no program', async () => {
       const { pod, containers } = containerOf(await built('overlays/canal'));
       assert.deepEqual(hostPaths(pod), HOST_PATHS);
-      assert.deepEqual(containers[0]?.volumeMounts, undefined);
+      assert.deepEqual(containers[0]?.volumeMounts, [{ name: 'run', mountPath: '/run/sluice' }]);
       assert.deepEqual(
         containers[1]?.volumeMounts?.map(({ mountPath }) => mountPath),
         ['/etc/kube-flannel', '/run/flannel', '/etc/cni/net.d'],

@@ -6,6 +6,7 @@ import { measureColdStart, QUICK_COLD_START_PLAN } from '../../bench/cold-start/
 import { measureForwarding } from '../../bench/forwarding/forwarding.ts';
 import { BASELINE } from '../../bench/forwarding/variants.ts';
 import { thisMachine } from '../../bench/machine.ts';
+import { measureObserve, QUICK_OBSERVE_PLAN, STATES } from '../../bench/observe/observe.ts';
 import { measureProgram, QUICK_PROGRAM_PLAN } from '../../bench/program.ts';
 import { report, targets } from '../../bench/report.ts';
 import { latency, quantile, spread } from '../../bench/statistics.ts';
@@ -51,6 +52,20 @@ describe('the benchmarks', () => {
     assert.ok(start !== undefined && start.commitMs > 0 && start.totalMs > start.generationMs + start.commitMs);
     assert.ok(start.peakBytes > 20e6, 'a Node process takes more than that');
     assert.ok(parsing.yamlMs > parsing.jsonMs);
+  });
+
+  it('observe a flood of refused connections, beside some that are allowed', async () => {
+    const { states, shownPerSecond } = await measureObserve(QUICK_OBSERVE_PLAN, silent);
+    assert.deepEqual(
+      states.map(({ state }) => state),
+      STATES,
+    );
+    for (const { state, perSecond, refusedPerSecond, failures } of states) {
+      assert.equal(failures, 0, state);
+      assert.ok(perSecond.median > 0);
+      assert.equal(refusedPerSecond.median > 0, state !== 'nobody is refused');
+    }
+    assert.ok(shownPerSecond > 0);
   });
 
   it('report what was measured, and whether it is what was wanted', () => {

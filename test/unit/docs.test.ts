@@ -187,7 +187,8 @@ describe('the documents', () => {
     const { command: cleanup } = await import('../../src/commands/cleanup.ts');
     const { command: dump } = await import('../../src/commands/dump.ts');
     const { command: lab } = await import('../../src/commands/lab.ts');
-    for (const make of [agent, cleanup, dump, lab]) {
+    const { command: observe } = await import('../../src/commands/observe.ts');
+    for (const make of [agent, cleanup, dump, lab, observe]) {
       const command = make();
       const page = read(`docs/cli/${command.name()}.md`);
       const described = [command, ...command.commands].flatMap(({ options }) => options.map(({ long }) => long ?? ''));

@@ -125,7 +125,7 @@ function frameLines({ verdicts, chains }: Ruleset, direction: Direction, family:
   const redirect = family === 4 ? 5 : 137;
   const lines: string[] = [];
   if (direction === 'egress') {
-    lines.push(`-m connlabel --label ${CUT_LABEL} ${comment(FRAME_COMMENTS.cutLabel)} -j DROP`);
+    lines.push(`-m connlabel --label "${CUT_LABEL}" ${comment(FRAME_COMMENTS.cutLabel)} -j DROP`);
     lines.push(`-m connmark --mark ${mark}/${mark} ${comment(FRAME_COMMENTS.cutMark)} -j DROP`);
   }
   lines.push(`-m conntrack --ctstate ESTABLISHED ${comment(FRAME_COMMENTS.established)} -j RETURN`);

@@ -1,6 +1,6 @@
 /** What `sluice observe` shows of real packets, and what agent and kernel may do to it meanwhile. */
 import assert from 'node:assert/strict';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { PacketLog, Poller } from 'nftables-js';
 import { parseAllDocuments } from 'yaml';
@@ -264,6 +264,14 @@ describe('sluice observe', function () {
   it('says who is refused the socket, and why there may be none', async () => {
     const { observeSocket } = cluster.agent('n1');
     assert.equal(statSync(observeSocket).mode & 0o777, 0o600);
+    // As somebody who is not its owner, whoever runs the test: root without the right to pass permissions by, before a closed directory.
+    mkdirSync('/run/closed', { mode: 0 });
+    const other = ['setpriv', '--bounding-set=-dac_override,-dac_read_search', process.execPath, PROGRAM, 'observe', '--socket'];
+    const refused = await cluster.lab.exec('node/n1', [...other, '/run/closed/observe.sock'], { check: false });
+    assert.deepEqual(
+      [refused.status, refused.stderr],
+      [1, 'sluice: opening /run/closed/observe.sock is not permitted\nIt is for root only: it tells who talks to whom.\n'],
+    );
     const missing = await cluster.lab.exec('node/n1', [process.execPath, PROGRAM, 'observe', '--socket', '/run/none.sock'], {
       check: false,
     });
@@ -304,6 +312,22 @@ describe('sluice observe', function () {
     await cluster.expect('denied', { from: 'dev/web', to: 'shop/db', port: 4718, protocols: ['TCP'], families: [4] });
     await observer.until(() => observer.denied().some(({ destination }) => destination.port === 4718), 'it goes on again');
     assert.equal(await observer.end(), 0);
+    await cluster.agent('n1').end();
+    cluster.start('n1');
+    await cluster.settled(['n1']);
+  });
+
+  it('shows what an audited pod would refuse, and lets through', async () => {
+    await cluster.agent('n1').end();
+    cluster.start('n1', { args: ['--mode', 'audit'] });
+    await cluster.settled(['n1']);
+    const since = new Date().toISOString();
+    const observer = observe('-o', 'json', '--since', since);
+    await cluster.expect('allowed', { from: 'dev/web', to: 'shop/db', port: 80, protocols: ['TCP'], families: [4] });
+    await observer.until(() => observer.denied().length > 0, 'the record');
+    const [record] = observer.denied();
+    assert.deepEqual([record?.audited, record?.direction, record?.policies], [true, 'ingress', ['shop/db-closed', 'shop/db-from-far']]);
+    await observer.endsWell();
     await cluster.agent('n1').end();
     cluster.start('n1');
     await cluster.settled(['n1']);

@@ -1,6 +1,10 @@
 /** `sluice verify` against a real kernel: every tampering is found and named, nothing else is, and a cluster in motion gives no finding. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { DumpDocument } from '../../../src/commands/dump-document.ts';
 import type { VerificationDocument } from '../../../src/commands/verify-document.ts';
 import { setSysctls } from '../../../src/lab/namespaces.ts';
 import { familyOf, formatAddress } from '../../../src/policy/address.ts';
@@ -17,6 +21,7 @@ const ESTABLISHED = 'ct state established accept comment "replies, and flows jud
 describe('sluice verify', function () {
   this.timeout(120_000);
   let cluster: AgentLab;
+  const directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
 
   before(async () => {
     cluster = await AgentLab.create({
@@ -44,7 +49,10 @@ describe('sluice verify', function () {
     setSysctls(cluster.lab.netns('node/n1'), { 'net.bridge.bridge-nf-call-iptables': '0', 'net.bridge.bridge-nf-call-ip6tables': '0' });
   });
 
-  after(() => cluster.close());
+  after(async () => {
+    await cluster.close();
+    rmSync(directory, { recursive: true });
+  });
 
   afterEach(async () => {
     await cluster.agent('n1').end('SIGKILL');
@@ -320,6 +328,47 @@ describe('sluice verify', function () {
       stdout: '',
       stderr: `sluice: no Node object and no pod in the directory ${cluster.directory} names node n2\nPerhaps n1 is meant.\n`,
     });
+  });
+
+  it('says the same of a bundle that was made on the node, names hashed or not', async () => {
+    await program();
+    const set = await setNamed('pods-v4/shop/app.db/');
+    await nft('add', 'element', ...TABLE, set, '{ 203.0.113.7 }');
+    await nft('insert', 'rule', ...TABLE, 'ingress', 'tcp', 'dport', '{ 22, 8000-8080 }', 'accept');
+    const { document: expected } = await verify('--settle', '0');
+    assert.deepEqual(
+      expected.differences.map(({ lines }) => lines[0]?.text),
+      ['tcp dport { 22, 8000-8080 } accept', '203.0.113.7'],
+    );
+    const made = async (...args: readonly string[]): Promise<VerificationDocument> => {
+      const file = join(directory, 'bundle.json.gz');
+      const cli = [process.execPath, PROGRAM];
+      await run(...cli, 'bundle', '--source', cluster.directory, '--node', 'n1', '-o', file, ...args);
+      const { stdout } = await cluster.lab.exec('node/n1', [...cli, 'verify', '--bundle', file, '-o', 'json'], { check: false });
+      return JSON.parse(stdout) as VerificationDocument;
+    };
+    assert.deepEqual(await made(), expected);
+    const { differences, desired: counted } = await made('--hash-names');
+    assert.deepEqual(
+      differences.map(({ object, kernel: how, lines }) => [object, how, lines]),
+      expected.differences.map(({ object, kernel: how, lines }) => [object, how, lines]),
+    );
+    assert.deepEqual(counted, expected.desired);
+  });
+
+  it('has a dump beside it that says what the rules have counted', async () => {
+    await program();
+    await cluster.expect('denied', { from: 'shop/other', to: 'shop/db' });
+    const argv = [process.execPath, PROGRAM, 'dump', '--source', cluster.directory, '-o', 'json'];
+    const { stdout } = await cluster.lab.exec('node/n1', ['env', 'NODE_NAME=n1', ...argv]);
+    const { countedOn, pods } = JSON.parse(stdout) as DumpDocument;
+    const counts = new Map(pods.map(({ pod, direction, refused }) => [`${pod} ${direction}`, refused?.packets]));
+    assert.equal(countedOn, 'n1');
+    assert.ok((counts.get('shop/db ingress') ?? 0) >= 4, stdout);
+    assert.deepEqual(
+      [counts.get('shop/db ingress'), counts.get('shop/web egress')],
+      [await cluster.dropped('ingress', 'shop/db'), await cluster.dropped('egress', 'shop/web')],
+    );
   });
 
   it('says that it may not look, where it may not', async () => {

@@ -75,6 +75,21 @@ describe('settings of the agent', () => {
     assert.equal(refused({}, {}, '{').code, 'CONFIG_UNREADABLE');
   });
 
+  it('enforce, and let no namespace ask for anything else, unless they say so', () => {
+    const of = (given: Readonly<Record<string, unknown>>): unknown => {
+      const { mode, auditNamespaces } = readSettings(given, {}, undefined).settings;
+      return [mode, auditNamespaces];
+    };
+    assert.deepEqual(of({}), ['enforce', false]);
+    assert.deepEqual(of({ mode: 'audit' }), ['audit', false]);
+    assert.deepEqual(of({ auditNamespaces: true }), ['enforce', true]);
+    assert.match(refused({ mode: 'off' }, {}, '').message, /^--mode: expected one of enforce, audit, not "off"$/);
+    assert.match(
+      refused({}, { SLUICE_AUDIT_NAMESPACES: 'dev' }, '').message,
+      /^\$SLUICE_AUDIT_NAMESPACES: expected true or false, not "dev"$/,
+    );
+  });
+
   it('name one source', () => {
     assert.match(refused({ source: 'x', kubeconfig: 'y' }, {}, '').message, /^--source and --kubeconfig: there is one source/);
     assert.match(refused({ source: 'x', metricsAuthentication: 'token' }, {}, '').message, /tokens are reviewed by an API server/);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { Cluster } from '../../../src/cluster/cluster.ts';
-import { dumpRecords, type IsolationRecord } from '../../../src/commands/dump-records.ts';
+import type { IsolationRecord } from '../../../src/commands/dump-document.ts';
+import { dumpRecords } from '../../../src/commands/dump-records.ts';
 import { NodeRuleset } from '../../../src/ruleset/node-ruleset.ts';
 import type { ApiObject } from '../../random/cluster.ts';
 import { upsertOf } from '../../random/events.ts';

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
-import { editDistance, nearest } from '../../../src/output/nearest.ts';
+import { nearest } from '../../../src/output/nearest.ts';
+import { editDistance } from '../../../src/policy/edit-distance.ts';
 
 describe('the nearest name', () => {
   it('is the one with the fewest edits', () => {

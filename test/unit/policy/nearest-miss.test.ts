@@ -34,7 +34,7 @@ function draw(seed: number): Parts {
     for (const index of [0, 1]) objects.push(generator.policy(name, `policy-${index}`));
   }
   const sharing = new Sharing();
-  const of = <K extends ApiObject['kind']>(kind: K): unknown[] =>
+  const of = (kind: ApiObject['kind']): unknown[] =>
     objects.filter((object) => object.kind === kind).map((object) => project(object.kind, object, sharing).object);
   return {
     pods: of('Pod') as Pod[],
@@ -116,7 +116,13 @@ function repair(state: State, { rule, peer }: Miss, fault: Fault, direction: Dir
         const declared = { name: entry.name, protocol: entry.protocol, port: question.port ?? 0 };
         return { ...withPod(destination, { ports: [...destination.ports, declared] }), question: asIs };
       }
-      const number: PortMatch = { kind: 'numbers', index: entry.index, protocol: entry.protocol, first: question.port ?? 0, last: question.port ?? 0 };
+      const number: PortMatch = {
+        kind: 'numbers',
+        index: entry.index,
+        protocol: entry.protocol,
+        first: question.port ?? 0,
+        last: question.port ?? 0,
+      };
       return { ...withRule((of) => ({ ...of, ports: of.ports?.map((each) => (each === entry ? number : each)) })), question: asIs };
     }
     case 'label': {
@@ -247,8 +253,7 @@ function sentences(
   const world = worldOf({ ...MODEL, namespaces, pods: podsWith(...pods), policies: [policy(spec)] });
   const question = { source: address(source), destination: address(destination), protocol, port };
   return missesOf(world, question, direction).map(
-    ({ rule, peer, faults }) =>
-      `${rule ?? '-'}.${peer ?? '-'} ${faults.map((fault) => describeFault(fault, direction)).join(' | ')}`,
+    ({ rule, peer, faults }) => `${rule ?? '-'}.${peer ?? '-'} ${faults.map((fault) => describeFault(fault, direction)).join(' | ')}`,
   );
 }
 
@@ -257,8 +262,13 @@ const FRONT_END = pod('x/b', { labels: labels({ app: 'front-end', tier: 'web' })
 describe('a miss', () => {
   it('says which label is another, and how far it is from what is wanted', () => {
     const from = [{ podSelector: { matchLabels: { app: 'frontend' } } }];
-    assert.deepEqual(sentences([{ from }], { pods: [FRONT_END] }), [
-      '0.0 wants app=frontend; the source has app=front-end (1 edit away)',
+    assert.deepEqual(sentences([{ from }], { pods: [FRONT_END] }), ['0.0 wants app=frontend; the source has app=front-end (1 edit away)']);
+  });
+
+  it('takes no name with another number for a slip', () => {
+    const from = [{ podSelector: { matchLabels: { app: 'shard-1' } } }];
+    assert.deepEqual(sentences([{ from }], { pods: [pod('x/b', { labels: labels({ app: 'shard-2' }) })] }), [
+      '0.0 wants app=shard-1; the source has app=shard-2',
     ]);
   });
 
@@ -407,4 +417,3 @@ describe('the distance of two texts', () => {
     );
   });
 });
-

@@ -67,7 +67,7 @@ describe('src/policy', () => {
     assert.ok(files.includes('evaluate.ts'));
     for (const file of files) {
       const imported = [...readFileSync(new URL(file, folder), 'utf8').matchAll(/from '([^']*)'|import\(|import '([^']*)'/g)];
-      for (const [statement, module] of imported) assert.match(module ?? '', /^\.\/[a-z]+\.ts$/, `${file}: ${statement}`);
+      for (const [statement, module] of imported) assert.match(module ?? '', /^\.\/[a-z-]+\.ts$/, `${file}: ${statement}`);
     }
   });
 });

@@ -1,0 +1,143 @@
+/** A difference for people: what is done to objects, who becomes isolated, and which connections become denied and which allowed. */
+import type { AppliedObject } from '../audit/difference-objects.ts';
+import { type Change, type IsolationChange, isWhole, otherPorts, type PortSet, PROTOCOLS, turning } from '../audit/difference.ts';
+import { DEFAULT_WIDTH, wrapList } from '../output/lists.ts';
+import type { Paint } from '../output/colour.ts';
+import type { Group } from '../policy/equivalence-parties.ts';
+import type { DirectionVerdict } from '../policy/evaluate.ts';
+import type { Direction } from '../policy/objects.ts';
+import type { PortRange } from '../policy/ports.ts';
+import type { DiffDocument, DiffFacts, LiveFlow } from './diff-document.ts';
+import { reasonOf } from './matrix-records.ts';
+
+const LABEL_WIDTH = 8;
+
+/** @param document of the same facts */
+export function* diffReport(
+  { done, difference }: DiffFacts,
+  { flows }: DiffDocument,
+  paint: Paint,
+  width = DEFAULT_WIDTH,
+): Generator<string> {
+  for (const each of done) yield objectLine(each, paint);
+  yield '';
+  const { changes, isolation } = difference;
+  for (const each of isolation) yield* isolationLines(each, paint, width);
+  if (isolation.length > 0) yield '';
+  const sorted = [...changes.filter(({ becomes }) => becomes === 'denied'), ...changes.filter(({ becomes }) => becomes === 'allowed')];
+  for (const change of sorted) {
+    yield* changeLines(change, paint, width);
+    yield '';
+  }
+  if (changes.length === 0) yield 'No connection becomes allowed or denied.';
+  if (flows !== undefined) yield* flowLines(flows, paint);
+}
+
+const MARKS: Readonly<Record<AppliedObject['change'], string>> = {
+  created: '+',
+  configured: '~',
+  deleted: '-',
+  unchanged: ' ',
+  absent: ' ',
+};
+
+function objectLine({ change, kind, name }: AppliedObject, paint: Paint): string {
+  const text = `${MARKS[change]} ${kind} ${name} ${change === 'absent' ? 'is not there' : change}`;
+  return change === 'unchanged' || change === 'absent' ? paint('dim', text) : text;
+}
+
+function* isolationLines({ direction, becomes, pods, policies }: IsolationChange, paint: Paint, width: number): Generator<string> {
+  const by = policies.map(({ namespace, name }) => `${namespace}/${name}`).join(', ');
+  const text =
+    becomes === 'isolated' ? `isolated for ${direction} from now on, by ${by}:` : `no longer isolated for ${direction} (was by ${by}):`;
+  yield paint('yellow', text);
+  for (const line of wrapList(namesOf(pods), width - 2)) yield `  ${line}`;
+}
+
+function* changeLines(change: Change, paint: Paint, width: number): Generator<string> {
+  const { becomes, sources, destinations, families, ports } = change;
+  const only = families.length === 1 && isOfBoth(sources, destinations) ? `, IPv${families[0]} only` : '';
+  yield `${paint(becomes === 'denied' ? 'red' : 'green', `becomes ${becomes}`)}: ${paint('bold', portsText(ports))}${only}`;
+  yield* labelled('from', namesOf(sources), width);
+  yield* labelled('to', namesOf(destinations), width);
+  for (const line of reasons(change)) yield* labelled('because', [line], width);
+}
+
+function namesOf(groups: readonly Group[]): string[] {
+  return groups.map(({ name }) => name);
+}
+
+/** Whether any of them could be reached in both families. */
+function isOfBoth(sources: readonly Group[], destinations: readonly Group[]): boolean {
+  const both = (groups: readonly Group[]): boolean => groups.some(({ parties }) => parties.some(({ addresses }) => addresses.length > 1));
+  return both(sources) && both(destinations);
+}
+
+function* labelled(label: string, items: readonly string[], width: number): Generator<string> {
+  const [first = '', ...more] = wrapList(items, Math.max(20, width - LABEL_WIDTH - 2));
+  yield `  ${label.padEnd(LABEL_WIDTH)}${first}`;
+  for (const line of more) yield `  ${' '.repeat(LABEL_WIDTH)}${line}`;
+}
+
+/** Of each direction that turns, what does it. */
+function reasons(change: Change): string[] {
+  return turning(change).map((direction) => {
+    const is = change.after[direction];
+    return `${direction}: ${is.allowed ? allowedText(is, direction) : refusedText(is, direction)}`;
+  });
+}
+
+function refusedText(verdict: DirectionVerdict, direction: Direction): string {
+  const { policies } = reasonOf(verdict, direction);
+  return `isolated by ${policies.join(', ')}, ${policies.length === 1 ? 'which does not admit it' : 'none of which admits it'}`;
+}
+
+function allowedText(verdict: DirectionVerdict, direction: Direction): string {
+  if (verdict.reason !== 'admitted') return verdict.reason === 'not-isolated' ? 'no policy isolates it any more' : verdict.reason;
+  const { policies, fields = [] } = reasonOf(verdict, direction);
+  return `${policies.join()} admits it (${fields.join(', ')})`;
+}
+
+/** `5432/TCP`, `any port`, `every TCP port but 80`. */
+export function portsText(ports: readonly PortSet[]): string {
+  const whole = ports.filter(isWhole).map(({ protocol }) => protocol);
+  if (whole.length === PROTOCOLS.length) return 'every port and protocol';
+  const parts = ports.filter((set) => !isWhole(set)).map(partText);
+  const named = whole.filter((protocol) => protocol !== 'ICMP' && protocol !== 'other');
+  if (named.length > 0) parts.push(`every ${named.join(', ')} port`);
+  if (whole.includes('ICMP')) parts.push('ICMP');
+  if (whole.includes('other')) parts.push('other protocols');
+  return parts.join('; ');
+}
+
+function partText({ protocol, ranges }: PortSet): string {
+  const others = otherPorts(ranges);
+  if (others.length <= ranges.length && sizeOf(others) < sizeOf(ranges)) return `every ${protocol} port but ${rangesText(others)}`;
+  return `${rangesText(ranges)}/${protocol}`;
+}
+
+function rangesText(ranges: readonly PortRange[]): string {
+  return ranges.map(({ first, last }) => (first === last ? String(first) : `${first}-${last}`)).join(',');
+}
+
+function sizeOf(ranges: readonly PortRange[]): number {
+  return ranges.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+}
+
+/** More flows than this are counted, and not listed. */
+const FLOWS_SHOWN = 20;
+
+function* flowLines({ node, judged, cut, restored }: NonNullable<DiffDocument['flows']>, paint: Paint): Generator<string> {
+  yield `Of ${judged} live flows of node ${node}, ${cut.length} would be cut, and ${restored.length} that are cut would go on.`;
+  for (const [style, word, flows] of [
+    ['red', 'cut', cut],
+    ['green', 'goes on', restored],
+  ] as const) {
+    for (const flow of flows.slice(0, FLOWS_SHOWN)) yield `  ${paint(style, word)}  ${flowText(flow)}`;
+    if (flows.length > FLOWS_SHOWN) yield `  and ${flows.length - FLOWS_SHOWN} more (-o json has them)`;
+  }
+}
+
+function flowText({ source, destination, protocol, port }: LiveFlow): string {
+  return `${source} → ${destination} ${port === undefined || protocol === 'ICMP' || protocol === 'other' ? protocol : `${port}/${protocol}`}`;
+}

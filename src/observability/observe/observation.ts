@@ -1,0 +1,385 @@
+/**
+ * What the agent remembers and tells of connections: reads the log group of refused packets, and new tracked flows while somebody asks
+ * for them; names what it reads at once; and gives it to whoever comes to the socket.
+ *
+ * Nothing here may stand in policy's way, whatever the network does: of a flood so many packets are described and the rest is counted,
+ * and a reader that is slow is never waited for (see FlowLog).
+ */
+import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { ConntrackEvents, type Poller } from 'nftables-js';
+import type { World } from '../../policy/world.ts';
+import type { Logger } from '../log.ts';
+import { errorFields } from '../log.ts';
+import { API_VERSION, type Failed, OBSERVE_REQUEST, type ObserveRequest, type Observing } from '../observed-flow.ts';
+import { describeAllowed, describeDenied, type ObservedFlow } from './describe.ts';
+import { FlowFilter } from './flow-filter.ts';
+import { FlowLog } from './flow-log.ts';
+import { FlowReader } from './flow-reader.ts';
+import { ObserveServer } from './observe-server.ts';
+import { type RefusedCount, RefusedCounts } from './refused-counts.ts';
+import { RefusedLog } from './refused-log.ts';
+import { SampleBudget } from './sample-budget.ts';
+
+/** The names that there are, for those who mistype one. */
+export interface KnownNames {
+  namespaceNames(): Iterable<string>;
+  /** Of the pods of a namespace; empty where there is no such namespace. */
+  podNames(namespace: string): Iterable<string>;
+}
+
+export interface ObservationMetrics {
+  /** A flow was described. */
+  observed(kind: 'Denied' | 'Allowed'): void;
+  /** Flows were not, undefined: nobody knows how many. */
+  unobserved(kind: 'Denied' | 'Allowed', reason: 'sampling' | 'overrun', count: number | undefined): void;
+}
+
+export interface ObservationOptions {
+  readonly node: string;
+  readonly world: World & KnownNames;
+  readonly poller: Poller;
+  readonly log: Logger;
+  /** Undefined: refused packets are not logged. */
+  readonly logGroup: number | undefined;
+  /** The socket's file. */
+  readonly socket: string;
+  /** What the refusing rules have counted. Reads the kernel's table, which takes its time. */
+  readonly refused: () => Iterable<RefusedCount>;
+  readonly metrics?: ObservationMetrics | undefined;
+}
+
+/** How many flows are remembered: of what is refused, so that `--since` has something to tell, more than of what is allowed. */
+export const REMEMBERED = { Denied: 4_096, Allowed: 1_024 } as const;
+/** So many packets are described a second, while somebody reads and while nobody does; the kernel logs no more than 10 a second for each pod and direction. */
+export const DESCRIBED_A_SECOND = { observed: 1_000, unobserved: 100 } as const;
+const DESCRIBED_AT_ONCE = 200;
+/** The counters of all rules are looked at so often at most, and no more than this share of the time. */
+const LOOK_MS = 1_000;
+const LOOK_SHARE = 1 / 50;
+/** Within this time after a look at the counters, the packets that they count have arrived here. */
+const ARRIVED_MS = 250;
+const READERS = 32;
+/** A request is a line of so many bytes at most, and comes within this time. */
+const REQUEST_BYTES = 64 * 1024;
+const REQUEST_MS = 10_000;
+/** Of `known` names that are sent to find the nearest among. */
+const KNOWN_NAMES = 2_000;
+/** For some five thousand flows; with more the kernel drops what nobody could read in time. */
+const ALLOWED_RECEIVE_BYTES = 2 << 20;
+
+interface Reader {
+  readonly flows: FlowReader;
+  readonly filter: FlowFilter;
+  readonly wantsAllowed: boolean;
+}
+
+export class Observation {
+  readonly #options: ObservationOptions;
+  readonly #denied = new FlowLog<ObservedFlow>(REMEMBERED.Denied);
+  readonly #allowed = new FlowLog<ObservedFlow>(REMEMBERED.Allowed);
+  readonly #budgets = {
+    Denied: new SampleBudget(DESCRIBED_A_SECOND.unobserved, DESCRIBED_AT_ONCE, performance.now()),
+    Allowed: new SampleBudget(DESCRIBED_A_SECOND.observed, DESCRIBED_AT_ONCE, performance.now()),
+  };
+  readonly #refusedLog: RefusedLog | undefined;
+  readonly #server: ObserveServer;
+  readonly #readers = new Set<Reader>();
+  #connections = 0;
+  /** Of all allowed flows, while somebody reads them. */
+  #conntrack: ConntrackEvents | undefined;
+  /** While somebody reads. */
+  #counts: RefusedCounts | undefined;
+  #lookTimer: NodeJS.Timeout | undefined;
+  #pumping: NodeJS.Immediate | undefined;
+  /** Flows that began and were not described, since it was told last. */
+  #sampledOut = 0;
+  #isOverrun = false;
+
+  constructor(options: ObservationOptions) {
+    const { poller, logGroup, log, socket, metrics } = options;
+    this.#options = options;
+    this.#server = new ObserveServer({
+      path: socket,
+      onReader: (reader) => this.#greet(reader),
+      onFault: (error) => log.warn({ ...errorFields(error), socket }, 'sluice observe cannot reach this agent; tried again until it can'),
+    });
+    if (logGroup === undefined) return;
+    this.#refusedLog = new RefusedLog({
+      poller,
+      group: logGroup,
+      onPacket: (packet) => {
+        if (!this.#budgets.Denied.take(performance.now())) metrics?.unobserved('Denied', 'sampling', 1);
+        else this.#take('Denied', () => describeDenied(this.#view, packet, Date.now()));
+      },
+      onLost: (count) => metrics?.unobserved('Denied', 'overrun', count),
+      onFault: (error) => {
+        log.warn(
+          { ...errorFields(error), code: 'LOG_GROUP_TAKEN', logGroup },
+          'refused packets cannot be read: another program reads their log group (see /proc/net/netfilter/nfnetlink_log); tried again until it is free',
+        );
+        this.#tellState();
+      },
+      onReading: () => this.#tellState(),
+    });
+  }
+
+  close(): void {
+    clearTimeout(this.#lookTimer);
+    clearImmediate(this.#pumping);
+    this.#refusedLog?.close();
+    this.#conntrack?.close();
+    this.#server.close();
+  }
+
+  get #view(): { readonly world: World; readonly node: string } {
+    return this.#options;
+  }
+
+  /** What goes wrong with one packet or one reader is told, and is of no account for policy. */
+  #attempt<T>(doing: string, action: () => T): T | undefined {
+    try {
+      return action();
+    } catch (error) {
+      this.#options.log.error({ ...errorFields(error), doing }, 'observing failed; please report it');
+      return undefined;
+    }
+  }
+
+  #take(kind: 'Denied' | 'Allowed', describe: () => ObservedFlow | undefined): void {
+    const flow = this.#attempt('describing a packet', describe);
+    if (flow === undefined) return;
+    (kind === 'Denied' ? this.#denied : this.#allowed).push(flow);
+    this.#options.metrics?.observed(kind);
+    if (flow.refusedBy !== undefined) this.#counts?.described(flow.refusedBy.direction, flow.refusedBy.pod);
+    if (this.#readers.size > 0) this.#pumpSoon();
+  }
+
+  // --- readers
+
+  #pumpSoon(): void {
+    this.#pumping ??= setImmediate(() => {
+      this.#pumping = undefined;
+      let isMore = false;
+      for (const reader of this.#readers) isMore = this.#attempt('telling a reader', () => reader.flows.pump()) === true || isMore;
+      if (isMore) this.#pumpSoon();
+    });
+  }
+
+  /** Reads the request of one who has come. */
+  #greet(socket: Socket): void {
+    if (this.#connections >= READERS) {
+      socket.end(line(failure('READERS_TOO_MANY', `${READERS} readers are there already`)));
+      return;
+    }
+    this.#connections++;
+    socket.on('close', () => this.#connections--);
+    let text = '';
+    const timer = setTimeout(() => socket.destroy(), REQUEST_MS).unref();
+    socket.on('close', () => clearTimeout(timer));
+    socket.setEncoding('utf8');
+    const read = (chunk: string): void => {
+      text += chunk;
+      const end = text.indexOf('\n');
+      if (end < 0 && text.length < REQUEST_BYTES) return;
+      clearTimeout(timer);
+      socket.off('data', read);
+      // What else it may say is of no account, but its end has to be heard.
+      socket.resume();
+      this.#admit(socket, text.slice(0, end < 0 ? REQUEST_BYTES : end));
+    };
+    socket.on('data', read);
+  }
+
+  #admit(socket: Socket, text: string): void {
+    const refuse = (failed: Failed): void => void socket.end(line(failed));
+    const request = readRequest(text);
+    if (request === undefined) {
+      return refuse(
+        failure('REQUEST_UNREADABLE', `this agent speaks ${API_VERSION}, and cannot read the request; is the program of the same version?`),
+      );
+    }
+    const filter = FlowFilter.read(request.filter);
+    if ('unreadable' in filter) return refuse(failure('REQUEST_UNREADABLE', `${filter.unreadable} is no name, address or CIDR`));
+    const unknown = this.#unknownName(filter);
+    if (unknown !== undefined) return refuse(unknown);
+    if (this.#options.logGroup === undefined && !request.allowed) {
+      return refuse(failure('LOG_GROUP_OFF', 'this agent logs no refused packets (--log-group 0), and so sees none'));
+    }
+    this.#serve(socket, request, filter);
+  }
+
+  #serve(socket: Socket, request: ObserveRequest, filter: FlowFilter): void {
+    const sink = {
+      write: (text: string) => void socket.write(text),
+      get pendingBytes() {
+        return socket.writableLength;
+      },
+    };
+    const flows = new FlowReader({
+      sink,
+      node: this.#options.node,
+      logs: request.allowed ? [this.#denied, this.#allowed] : [this.#denied],
+      wants: (flow) => filter.wants(flow),
+      since: request.since === undefined ? undefined : Date.parse(request.since),
+      suggestFrom: request.suggest ? this.#options.world : undefined,
+      now: Date.now,
+      onLive: () => {
+        if (!request.follow) leave();
+      },
+    });
+    const reader: Reader = { flows, filter, wantsAllowed: request.allowed };
+    this.#readers.add(reader);
+    this.#readersChanged();
+    flows.tell(this.#state(reader));
+    socket.on('drain', () => this.#pumpSoon());
+    const leave = (): void => {
+      if (!this.#readers.delete(reader)) return;
+      flows.close();
+      this.#readersChanged();
+      socket.end();
+    };
+    socket.on('close', leave);
+    this.#pumpSoon();
+  }
+
+  #readersChanged(): void {
+    const isObserved = this.#readers.size > 0;
+    this.#budgets.Denied.perSecond = DESCRIBED_A_SECOND[isObserved ? 'observed' : 'unobserved'];
+    if (isObserved && this.#counts === undefined) {
+      this.#counts = new RefusedCounts();
+      this.#look();
+    } else if (!isObserved) {
+      this.#counts = undefined;
+      clearTimeout(this.#lookTimer);
+    }
+    const wantsAllowed = [...this.#readers].some((reader) => reader.wantsAllowed);
+    if (wantsAllowed && this.#conntrack === undefined) this.#conntrack = this.#attempt('following new flows', () => this.#followFlows());
+    else if (!wantsAllowed) {
+      this.#conntrack?.close();
+      this.#conntrack = undefined;
+    }
+  }
+
+  #followFlows(): ConntrackEvents {
+    const { poller, metrics } = this.#options;
+    return ConntrackEvents.open({
+      poller,
+      events: ['new'],
+      receiveBytes: ALLOWED_RECEIVE_BYTES,
+      onEvent: (event) => {
+        if (event.event === 'overrun') {
+          this.#isOverrun = true;
+          metrics?.unobserved('Allowed', 'overrun', undefined);
+        } else if (this.#budgets.Allowed.take(performance.now()))
+          this.#take('Allowed', () => describeAllowed(this.#view, event.flow, Date.now()));
+        else {
+          this.#sampledOut++;
+          metrics?.unobserved('Allowed', 'sampling', 1);
+        }
+      },
+    });
+  }
+
+  /** The name in a filter that neither the cluster has nor a flow that is remembered. */
+  #unknownName({ names }: FlowFilter): Failed | undefined {
+    const { world } = this.#options;
+    for (const name of names) {
+      const namespaces = [...world.namespaceNames()];
+      const { namespace } = name;
+      const isRemembered = [...this.#denied.entries(), ...this.#allowed.entries()].some(({ record: { source, destination } }) =>
+        [source, destination].some((end) => end.namespace === namespace && (name.kind === 'namespace' || end.pod === name.pod)),
+      );
+      if (isRemembered) continue;
+      if (!namespaces.includes(namespace)) {
+        return {
+          ...failure('NAME_UNKNOWN', `there is no namespace ${namespace}`),
+          name: namespace,
+          known: namespaces.slice(0, KNOWN_NAMES),
+        };
+      }
+      if (name.kind === 'namespace') continue;
+      const pods = [...world.podNames(namespace)];
+      if (!pods.includes(name.pod)) {
+        const known = pods.slice(0, KNOWN_NAMES);
+        return { ...failure('NAME_UNKNOWN', `there is no pod ${name.pod} in namespace ${namespace}`), name: name.pod, known };
+      }
+    }
+    return undefined;
+  }
+
+  #state({ wantsAllowed }: Reader): Observing {
+    const { node, logGroup } = this.#options;
+    return {
+      kind: 'Observing',
+      apiVersion: API_VERSION,
+      time: new Date().toISOString(),
+      node,
+      denied: this.#refusedLog === undefined ? 'off' : this.#refusedLog.isReading ? 'on' : 'busy',
+      allowed: !wantsAllowed ? 'not asked for' : this.#conntrack !== undefined && hasFlowEvents() ? 'on' : 'unavailable',
+      ...(logGroup === undefined ? {} : { logGroup }),
+    };
+  }
+
+  #tellState(): void {
+    for (const reader of this.#readers) reader.flows.tell(this.#state(reader));
+  }
+
+  // --- what is not shown
+
+  #look(): void {
+    const counts = this.#counts;
+    if (counts === undefined) return;
+    const before = performance.now();
+    try {
+      counts.look(this.#options.refused());
+    } catch (error) {
+      // The table may be gone, or being replaced; it is counted again at the next look.
+      this.#options.log.debug(errorFields(error), 'the counters cannot be read');
+    }
+    const tookMs = performance.now() - before;
+    this.#lookTimer = setTimeout(() => {
+      this.#tellDropped(counts);
+      this.#lookTimer = setTimeout(() => this.#look(), Math.max(LOOK_MS - ARRIVED_MS, tookMs / LOOK_SHARE)).unref();
+    }, ARRIVED_MS).unref();
+  }
+
+  #tellDropped(counts: RefusedCounts): void {
+    const missed = [...counts.takeMissed()];
+    for (const { flows, filter, wantsAllowed } of this.#readers) {
+      const count = missed.reduce((sum, each) => sum + (filter.mayWant(each.direction, each.pod) ? each.count : 0), 0);
+      if (count > 0) flows.drop('Denied', 'rate', count);
+      if (wantsAllowed && this.#sampledOut > 0) flows.drop('Allowed', 'sampling', this.#sampledOut);
+      if (wantsAllowed && this.#isOverrun) flows.drop('Allowed', 'overrun', undefined);
+    }
+    this.#sampledOut = 0;
+    this.#isOverrun = false;
+    this.#pumpSoon();
+  }
+}
+
+/** Whether the kernel tells of new flows (net.netfilter.nf_conntrack_events; 2 is "while somebody listens"). */
+function hasFlowEvents(): boolean {
+  try {
+    return readFileSync('/proc/sys/net/netfilter/nf_conntrack_events', 'utf8').trim() !== '0';
+  } catch {
+    // Kernels before 5.19 without CONFIG_NF_CONNTRACK_EVENTS have no such file, nor do containers that hide it.
+    return true;
+  }
+}
+
+function readRequest(text: string): ObserveRequest | undefined {
+  try {
+    return OBSERVE_REQUEST.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+function failure(code: string, message: string): Failed {
+  return { kind: 'Failed', apiVersion: API_VERSION, code, message };
+}
+
+function line(record: Failed): string {
+  return `${JSON.stringify(record)}\n`;
+}

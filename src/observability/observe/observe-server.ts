@@ -1,0 +1,107 @@
+/**
+ * The socket that readers come to: a file that only root may open, made when the agent starts and gone when it has stopped. A file that
+ * an agent left which was killed is replaced; one that is listened on is not taken, and nothing else waits for it.
+ */
+import { lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { SluiceError, systemErrorCode } from '../../errors.ts';
+
+export interface ObserveServerOptions {
+  readonly path: string;
+  readonly onReader: (socket: Socket) => void;
+  /** It cannot be listened on; told once, until it could. */
+  readonly onFault: (error: unknown) => void;
+}
+
+const AGAIN_MS = 2_000;
+
+export class ObserveServer {
+  readonly #options: ObserveServerOptions;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #again: NodeJS.Timeout | undefined;
+  #isFaulty = false;
+  #isClosed = false;
+
+  constructor(options: ObserveServerOptions) {
+    this.#options = options;
+    this.#server = createServer((socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+      // A reader that has gone is no fault.
+      socket.on('error', () => socket.destroy());
+      options.onReader(socket);
+    });
+    // Not kept alive by it: an agent ends when it is told to.
+    this.#server.unref();
+    this.#server.on('error', (error) => this.#failed(error));
+    this.#server.on('listening', () => {
+      this.#isFaulty = false;
+    });
+    void this.#listen();
+  }
+
+  /** Ends all readers, and takes the file away. */
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#again);
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async #listen(): Promise<void> {
+    const { path } = this.#options;
+    try {
+      mkdirSync(dirname(path), { recursive: true });
+      if (await isListenedOn(path)) {
+        throw new SluiceError('OBSERVE_SOCKET_TAKEN', `another process listens on ${path}`, {
+          hint: 'Name another with --observe-socket.',
+        });
+      }
+      if (this.#isClosed) return;
+      // Bound before listen() returns, so that the file is never open to others, not even for a moment.
+      const umask = process.umask(0o177);
+      try {
+        this.#server.listen({ path });
+      } finally {
+        process.umask(umask);
+      }
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #failed(error: unknown): void {
+    if (this.#isClosed) return;
+    if (!this.#isFaulty) this.#options.onFault(error);
+    this.#isFaulty = true;
+    clearTimeout(this.#again);
+    this.#again = setTimeout(() => void this.#listen(), AGAIN_MS).unref();
+  }
+}
+
+/** Removes a socket that nobody listens on any more. @throws SluiceError `OBSERVE_SOCKET_TAKEN` where the file is something else */
+async function isListenedOn(path: string): Promise<boolean> {
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) return false;
+  if (!stats.isSocket()) {
+    throw new SluiceError('OBSERVE_SOCKET_TAKEN', `${path} is there, and is no socket`, {
+      hint: 'Remove it, or name another with --observe-socket.',
+    });
+  }
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const socket = connect({ path }, () => {
+        socket.destroy();
+        resolve();
+      });
+      socket.on('error', reject);
+    });
+    return true;
+  } catch (error) {
+    if (systemErrorCode(error) !== 'ECONNREFUSED') return systemErrorCode(error) !== 'ENOENT';
+    unlinkSync(path);
+    return false;
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * What `sluice diff` says would change, against packets: every pair is probed before a change of policies and after it, and what has
+ * turned is what was said to turn, no more and no less.
+ */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Applied, apply, readChange, remove } from '../../src/audit/difference-objects.ts';
+import { type Change, type Comparison, differenceOf } from '../../src/audit/difference.ts';
+import { type Address, familyOf, formatAddress } from '../../src/policy/address.ts';
+import { Equivalence } from '../../src/policy/equivalence.ts';
+import { isOwnNode, type Party } from '../../src/policy/equivalence-parties.ts';
+import { worldOf } from '../../src/policy/world.ts';
+import { type DirectoryContents, loadDirectory } from '../../src/sources/load-directory.ts';
+import { type ApiObject, Dice, LABELS, NAMESPACES } from '../random/cluster.ts';
+import { EnforcedLab } from '../random/enforced-lab.ts';
+import { LabCluster, manifestOf, objectName } from '../random/lab-cluster.ts';
+import { expectationOf, type Probe, PROBES } from '../random/probes.ts';
+
+const CLUSTERS = Number(process.env['SLUICE_RANDOM_CLUSTERS'] ?? '6');
+const SEED = Number(process.env['SLUICE_RANDOM_SEED'] ?? String(Math.floor(Date.now() / 1000) % 1_000_000_000));
+const DIRECT = PROBES.filter(({ through, via }) => through === 'directly' && via === undefined);
+
+/** What is done to the policies of a cluster. */
+interface Plan {
+  readonly how: 'apply' | 'delete';
+  readonly objects: readonly ApiObject[];
+}
+
+function planOf(cluster: LabCluster, seed: number): Plan {
+  const dice = new Dice(seed);
+  const policies = cluster.objects.filter(({ kind }) => kind === 'NetworkPolicy');
+  if (seed % 3 === 0) return { how: 'delete', objects: dice.shuffle(policies).slice(0, 2) };
+  const drawn = new LabCluster(seed + 7_000_000).objects.filter(({ kind }) => kind === 'NetworkPolicy').slice(0, 3);
+  // Of one of them the name is taken, so that it is replaced.
+  const objects = drawn.map((policy, index): ApiObject => {
+    const victim = index === 0 ? policies[0] : undefined;
+    return victim === undefined ? policy : { ...policy, metadata: { ...policy.metadata, ...victim.metadata } };
+  });
+  if (seed % 3 === 1) return { how: 'apply', objects };
+  // Labels of namespaces and pods change with them.
+  const namespace = cluster.objects.find(({ kind, metadata }) => kind === 'Namespace' && metadata.name === dice.pick(NAMESPACES));
+  const pod = dice.pick(cluster.objects.filter(({ kind }) => kind === 'Pod'));
+  const relabelled = (object: ApiObject, labels: unknown): ApiObject => ({ ...object, metadata: { ...object.metadata, labels } });
+  return {
+    how: 'apply',
+    objects: [
+      ...objects,
+      ...(namespace === undefined ? [] : [relabelled(namespace, { team: dice.pick(['red', 'green']), env: 'dev' })]),
+      relabelled(pod, { app: dice.pick(LABELS['app'] ?? []), tier: '' }),
+    ],
+  };
+}
+
+/** As the command puts it together. */
+function comparisonOf(contents: DirectoryContents, { objects, onlyPolicies }: Applied): Comparison {
+  return {
+    before: new Equivalence(worldOf(contents), contents.pods),
+    after: new Equivalence(worldOf(objects), objects.pods),
+    pods: objects.pods,
+    nodes: objects.nodes,
+    onlyPolicies,
+  };
+}
+
+/** Whether a change is about this address: a party's own, or one of the class of addresses that it stands for. */
+function stands({ before, after }: Comparison, party: Party, address: Address): boolean {
+  if (party.kind !== 'outside') return party.addresses.includes(address);
+  return party.addresses.some((own) => {
+    if (familyOf(own) !== familyOf(address)) return false;
+    return before.end(own).class === before.end(address).class && after.end(own).class === after.end(address).class;
+  });
+}
+
+function isAbout(comparison: Comparison, change: Change, { leaving, protocol, port, family }: Probe): boolean {
+  if (!change.families.includes(family)) return false;
+  const hasPort = change.ports.some(
+    (set) => set.protocol === protocol && (protocol === 'ICMP' || set.ranges.some(({ first, last }) => first <= port && port <= last)),
+  );
+  if (!hasPort) return false;
+  const sources = change.sources.flatMap(({ parties }) => parties).filter((party) => stands(comparison, party, leaving.source));
+  const destinations = change.destinations
+    .flatMap(({ parties }) => parties)
+    .filter((party) => stands(comparison, party, leaving.destination));
+  return sources.some((source) => destinations.some((destination) => !isOwnNode(source, destination)));
+}
+
+function textOf({ from, to, family, protocol, port, leaving }: Probe): string {
+  return `${from} (${formatAddress(leaving.source)}) to ${to} (${formatAddress(leaving.destination)}) IPv${family} ${port}/${protocol}`;
+}
+
+describe('A difference', function () {
+  this.timeout(120_000 + CLUSTERS * 20_000);
+  let lab: EnforcedLab;
+  let files: string;
+
+  before(async () => {
+    lab = await EnforcedLab.create();
+    files = mkdtempSync(join(tmpdir(), 'sluice-diff-'));
+  });
+
+  after(async () => {
+    await lab.close();
+    rmSync(files, { recursive: true, force: true });
+  });
+
+  it(`is what packets show before and after: ${CLUSTERS} clusters from seed ${SEED}`, async () => {
+    let [probed, turned, becameDenied] = [0, 0, 0];
+    for (let seed = SEED; seed < SEED + CLUSTERS; seed++) {
+      const cluster = new LabCluster(seed);
+      const plan = planOf(cluster, seed);
+      const file = join(files, `${seed}.yaml`);
+      writeFileSync(file, plan.objects.map(manifestOf).join('---\n'));
+      const objects = cluster.objects;
+      const directory = join(files, String(seed));
+      mkdirSync(directory);
+      for (const object of objects) writeFileSync(join(directory, `${objectName(object)}.yaml`), manifestOf(object));
+
+      lab.write(objects);
+      await lab.inForce(`cluster ${seed}`);
+      const contents = await loadDirectory(directory);
+      // What is in a directory may be what no API would take; what is applied is read by the same rules.
+      const written = readChange([file], 'default', () => assert.fail());
+      const applied = plan.how === 'apply' ? apply(contents, written.objects) : remove(contents, written.objects);
+      const comparison = comparisonOf(contents, applied);
+      const { changes } = differenceOf(comparison);
+      const before = await measure(lab, comparison.before.world);
+
+      const names = new Set(plan.objects.map(objectName));
+      const kept = objects.filter((object) => !names.has(objectName(object)));
+      lab.write(plan.how === 'apply' ? [...kept, ...plan.objects] : kept);
+      await lab.inForce(`cluster ${seed}, after its change`);
+      const after = await measure(lab, comparison.after.world);
+
+      for (const [index, probe] of DIRECT.entries()) {
+        const [was, is] = [before[index], after[index]];
+        const said = changes.filter((change) => isAbout(comparison, change, probe));
+        const measured = was === is ? [] : [is ? 'allowed' : 'denied'];
+        assert.deepEqual([...new Set(said.map(({ becomes }) => becomes))], measured, `cluster ${seed}: ${textOf(probe)}`);
+        probed++;
+        if (was !== is) turned++;
+        if (was === true && is === false) becameDenied++;
+      }
+    }
+    console.log(`\n${probed} pairs and ports before and after a change: ${turned} turned, ${becameDenied} of them to denied`);
+    if (CLUSTERS > 1) assert.ok(turned > 0);
+  });
+});
+
+/** Of every probe whether it got through. What is expected only says how long silence is listened to. */
+async function measure(lab: EnforcedLab, world: Comparison['before']['world']): Promise<boolean[]> {
+  const results = await lab.probe(DIRECT.map((probe) => ({ probe, expectation: expectationOf(world, probe) })));
+  return results.map(({ measured }) => measured === 'allowed');
+}
