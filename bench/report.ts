@@ -7,6 +7,7 @@ import type { Machine } from './machine.ts';
 import type { NetworkResult } from './network/network.ts';
 import { OURS, type ThroughputResult, withinNoise } from './network/throughput.ts';
 import type { ObserveResult } from './observe/observe.ts';
+import type { MatrixResult } from './matrix.ts';
 import type { ProgramResult } from './program.ts';
 import { type UdpProxyResult, udpProxyReport, udpProxyTargets } from './udp-proxy/udp-proxy.ts';
 import { median, type Spread, spread } from './statistics.ts';
@@ -20,6 +21,7 @@ export interface BenchResult {
   readonly changes?: readonly ChangesResult[];
   readonly coldStart?: ColdStartResult;
   readonly program?: ProgramResult;
+  readonly matrix?: MatrixResult;
   readonly api?: ApiResult;
   readonly network?: NetworkResult;
   readonly throughput?: ThroughputResult;
@@ -35,7 +37,7 @@ export interface Target {
 }
 
 export function report(result: BenchResult): string {
-  const { machine, quick, forwarding, changes, coldStart, program, api, network, throughput, udpProxy, observe } = result;
+  const { machine, quick, forwarding, changes, coldStart, program, api, network, throughput, udpProxy, observe, matrix } = result;
   const sections = [
     `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
   ];
@@ -49,6 +51,7 @@ export function report(result: BenchResult): string {
   if (throughput !== undefined) sections.push(throughputSection(throughput));
   if (udpProxy !== undefined) sections.push(`### The proxy of the udp backend\n\n${udpProxyReport(udpProxy)}`);
   if (observe !== undefined) sections.push(observeSection(observe));
+  if (matrix !== undefined) sections.push(matrixSection(matrix));
   const reached = targets(result);
   if (reached.length > 0 && !quick) {
     const rows = reached.map(({ what, wanted, measured, met }) => [what, wanted, measured, met ? 'yes' : 'NO']);
@@ -178,6 +181,15 @@ function programSection({ version, emptyProgram, verdictsPerSecond, pods }: Prog
   return `### The program\n\n${table(['', 'median (quartiles)'], rows)}`;
 }
 
+function matrixSection({ pods, cases }: MatrixResult): string {
+  const rows = cases.map(({ name, ms, flows }) => [name, seconds(ms), number(flows)]);
+  return `### \`sluice matrix\` of ${number(pods)} pods\n\n${table(['', 'median (quartiles)', 'flows in the answer'], rows)}`;
+}
+
+function seconds({ median, low, high }: Spread): string {
+  return `${(median / 1000).toFixed(2)} s (${(low / 1000).toFixed(2)}–${(high / 1000).toFixed(2)})`;
+}
+
 function apiSection({ shapes, starts, latency, rate, recorded, idlePercent, statusUpdates }: ApiResult): string {
   const startRows = shapes.map(({ pods, policies }, index) => {
     const { totalMs, stallMs, residentBytes } = medianStart(starts[index] ?? []);
@@ -208,7 +220,18 @@ function apiSection({ shapes, starts, latency, rate, recorded, idlePercent, stat
 }
 
 /** What issue and README promise. Nothing is said of parts that were not measured. */
-export function targets({ forwarding, changes, coldStart, program, api, network, throughput, udpProxy, observe }: BenchResult): Target[] {
+export function targets({
+  forwarding,
+  changes,
+  coldStart,
+  program,
+  api,
+  network,
+  throughput,
+  udpProxy,
+  observe,
+  matrix,
+}: BenchResult): Target[] {
   const targets: Target[] = [];
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
   const largest = forwarding?.variants.filter(({ name }) => name.startsWith('Sluice')).at(-1);
@@ -267,6 +290,9 @@ export function targets({ forwarding, changes, coldStart, program, api, network,
   if (observe !== undefined) {
     const { median } = observe.clockRatio;
     target('10,000 refused a second, observed by two: allowed connections', '≥ 0.95 of unobserved', median.toFixed(3), median >= 0.95);
+  }
+  for (const { name, ms } of matrix?.cases ?? []) {
+    target(`matrix of ${number(matrix?.pods ?? 0)} pods: ${name}`, '≤ 3 s', `${(ms.median / 1000).toFixed(2)} s`, ms.median <= 3000);
   }
   return targets;
 }

@@ -16,6 +16,7 @@ import { CHANGES_PLAN, measureChanges, QUICK_CHANGES_PLAN } from './changes/chan
 import { COLD_START_PLAN, measureColdStart, QUICK_COLD_START_PLAN } from './cold-start/cold-start.ts';
 import { FORWARDING_PLAN, measureForwarding, QUICK_FORWARDING_PLAN } from './forwarding/forwarding.ts';
 import { thisMachine } from './machine.ts';
+import { MATRIX_PLAN, measureMatrix, QUICK_MATRIX_PLAN } from './matrix.ts';
 import { measureNetwork, NETWORK_PLAN, QUICK_NETWORK_PLAN } from './network/network.ts';
 import { measureThroughput, QUICK_THROUGHPUT_PLAN, THROUGHPUT_PLAN } from './network/throughput.ts';
 import { measureObserve, OBSERVE_PLAN, QUICK_OBSERVE_PLAN } from './observe/observe.ts';
@@ -23,7 +24,7 @@ import { measureProgram, PROGRAM_PLAN, QUICK_PROGRAM_PLAN } from './program.ts';
 import { type BenchResult, report } from './report.ts';
 import { measureUdpProxy, QUICK_UDP_PROXY_PLAN, UDP_PROXY_PLAN } from './udp-proxy/udp-proxy.ts';
 
-const PARTS = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+const PARTS = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'];
 const RESULTS = new URL('results/', import.meta.url);
 
 const { values } = parseArgs({
@@ -62,6 +63,7 @@ if (only.includes('g'))
   result = { ...result, udpProxy: await measureUdpProxy(quick ? QUICK_UDP_PROXY_PLAN : UDP_PROXY_PLAN, progress('udp')) };
 if (only.includes('h'))
   result = { ...result, observe: await measureObserve(quick ? QUICK_OBSERVE_PLAN : OBSERVE_PLAN, progress('observe')) };
+if (only.includes('i')) result = { ...result, matrix: measureMatrix(quick ? QUICK_MATRIX_PLAN : MATRIX_PLAN, progress('matrix')) };
 
 mkdirSync(RESULTS, { recursive: true });
 const file = new URL(`${startedAt.toISOString().replaceAll(':', '')}.json`, RESULTS);

@@ -62,11 +62,18 @@ async function run(flags: BundleFlags): Promise<void> {
   const file = flags.output ?? `sluice-${bundle.node ?? 'cluster'}-${made.createdAt.replaceAll(/[-:]|\.\d+/gu, '')}.json.gz`;
   write(file, packed);
   const held = [
-    `${pods.length} pods, ${namespaces.length} namespaces, ${nodes.length} nodes, ${policies.length} policies`,
+    counted(pods.length, 'pod', 'pods'),
+    counted(namespaces.length, 'namespace', 'namespaces'),
+    counted(nodes.length, 'node', 'nodes'),
+    counted(policies.length, 'policy', 'policies'),
     ...('table' in made.kernel ? ['the table'] : 'absent' in made.kernel ? ['a kernel without our table'] : []),
     ...(made.status === null ? [] : ['the status']),
   ];
   console.error(`${file === '-' ? 'written' : file}: ${(packed.length / 1024).toFixed(1)} KiB: ${held.join(', ')}`);
+}
+
+function counted(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
 }
 
 /** What the inventory reads only when asked; what cannot be read is missing. */

@@ -133,8 +133,7 @@ function documentOf(flags: DumpFlags, inventory: Inventory, hand: AtHand, nodes:
     const isAtHand = hand.node === node;
     const kernel = isAtHand ? tableAtHand(hand) : undefined;
     // Whoever only has the name of a node has not asked for its kernel.
-    if (kernel !== undefined && 'reason' in kernel && hand.saidBy !== 'host name')
-      console.error(`nothing is counted: ${kernel.reason}`);
+    if (kernel !== undefined && 'reason' in kernel && hand.saidBy !== 'host name') console.error(`nothing is counted: ${kernel.reason}`);
     const table = kernel !== undefined && 'table' in kernel ? kernel.table : undefined;
     const { table: options, auditing } = enforcementOf(flags, isAtHand ? hand : { status: undefined }, table);
     if (table !== undefined) countedOn = node;

@@ -115,6 +115,8 @@ export interface Entries {
 export class SourceEntries {
   readonly #grid: Grid;
   readonly #places: readonly Place[];
+  /** By names of parties. */
+  readonly #rowOf: ReadonlyMap<string, number>;
   #last: { readonly destination: Group; readonly verdicts: Verdicts; readonly entries: Entries } | undefined;
 
   constructor(grid: Grid) {
@@ -129,6 +131,7 @@ export class SourceEntries {
       else known.rows.push(row);
     }
     this.#places = [...places.values()];
+    this.#rowOf = new Map(grid.sources.flatMap(({ parties }, row) => parties.map(({ name }) => [name, row] as const)));
   }
 
   of(destination: Group, verdicts: Verdicts): Entries {
@@ -185,12 +188,16 @@ export class SourceEntries {
   }
 
   #crowd(answers: readonly Answer[], answer: Answer, destination: Group): string {
-    const sources = this.#groups([...answers.keys()].filter((row) => answers[row] === answer));
-    const pods = podsAmong(sources, destination);
+    const counts = { pod: 0, node: 0, outside: 0 };
+    for (const [row, { kind, parties }] of this.#grid.sources.entries()) if (answers[row] === answer) counts[kind] += parties.length;
+    const [only, ...others] = destination.parties;
+    // A single pod is not among those that reach it.
+    const own = only === undefined || others.length > 0 ? undefined : this.#rowOf.get(only.name);
+    if (own !== undefined && answers[own] === answer) counts.pod--;
     return [
-      ...(pods > 0 ? [countText(pods, 'pod')] : []),
-      ...(sources.some(({ kind }) => kind === 'node') ? ['nodes'] : []),
-      ...(sources.some(({ kind }) => kind === 'outside') ? ['outside'] : []),
+      ...(counts.pod > 0 ? [countText(counts.pod, 'pod')] : []),
+      ...(counts.node > 0 ? ['nodes'] : []),
+      ...(counts.outside > 0 ? ['outside'] : []),
     ].join(', ');
   }
 
@@ -223,6 +230,7 @@ export interface FlowCount {
 export function countFlows({ equivalence, sources, blocks }: Grid): FlowCount {
   const counts = { allowed: 0, denied: 0 };
   const rowOf = new Map(sources.flatMap(({ parties }, row) => parties.map(({ name }) => [name, row] as const)));
+  const onNodes = [...sources.entries()].filter(([, source]) => isOnNodes(source));
   for (const family of [4, 6] as const) {
     const having = ({ parties }: Group): number => parties.filter((party) => addressOf(party, family) !== undefined).length;
     const sizes = sources.map(having);
@@ -236,7 +244,7 @@ export function countFlows({ equivalence, sources, blocks }: Grid): FlowCount {
         if (row !== undefined && addressOf(party, family) !== undefined) pairs[row] = (pairs[row] ?? 0) - 1;
       }
       // Nor are a pod and its own node; and of two pods of which one is on that node's network each reaches the other.
-      for (const [row, source] of sources.entries()) {
+      for (const [row, source] of isOnNodes(destination) ? sources.entries() : onNodes) {
         const own = ownNodePairs(source, destination, family);
         pairs[row] = (pairs[row] ?? 0) - own;
         if (source.kind === 'pod' && destination.kind === 'pod') counts.allowed += own * columns.length;
@@ -254,9 +262,12 @@ export function countFlows({ equivalence, sources, blocks }: Grid): FlowCount {
   return counts;
 }
 
+/** Whether the addresses of its members are nodes'. */
+function isOnNodes({ parties: [first] }: Group): boolean {
+  return first !== undefined && isOnNode(first);
+}
+
 function ownNodePairs(source: Group, destination: Group, family: Family): number {
-  const [from, to] = [source.parties[0], destination.parties[0]];
-  if (from === undefined || to === undefined || !(isOnNode(from) || isOnNode(to))) return 0;
   const having = ({ parties }: Group): Party[] => parties.filter((party) => addressOf(party, family) !== undefined);
   const destinations = having(destination);
   let count = 0;

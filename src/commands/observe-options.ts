@@ -56,9 +56,18 @@ export function parsePort(text: string): Port {
   return { port, protocol };
 }
 
-/** @throws SluiceError `END_UNREADABLE`, `POD_UNREADABLE` */
+/** Of one flag. */
+const MOST_FILTERS = 100;
+
+/** @throws SluiceError `END_UNREADABLE`, `POD_UNREADABLE`, `FILTERS_TOO_MANY` */
 export function requestOf(flags: ObserveFlags): ObserveRequest {
   const { allowed = false, suggest = false, since, follow, namespace, from, to, port, direction } = flags;
+  if ([namespace, flags.pod, from, to, port].some((list) => (list?.length ?? 0) > MOST_FILTERS)) {
+    throw new SluiceError('FILTERS_TOO_MANY', `a flag is given more than ${MOST_FILTERS} times`, {
+      hint: 'Name a namespace or a CIDR that has them all.',
+      exitStatus: 2,
+    });
+  }
   for (const [flag, texts] of [
     ['--from', from],
     ['--to', to],

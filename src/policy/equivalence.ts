@@ -51,7 +51,7 @@ class KnownRegime implements Regime {
   readonly selectors: readonly number[];
   readonly blocks: readonly number[];
   /** By what an address is seen as: who of them all its rules cannot tell apart has the same number. */
-  readonly local: number[] = [];
+  local = new Int32Array();
   /** What none of its peers has is 0. */
   readonly localByKey = new Map<string, number>([['', 0]]);
   /** Numbers of direction verdicts: by protocol and port, then by local number. */
@@ -104,6 +104,8 @@ interface BlockPredicate {
 
 /** More direction verdicts than this there are not; numbers of two of them fit into one that is safe. */
 const DIRECTIONS = 2 ** 26;
+/** A number that is to be worked out. */
+const UNKNOWN = -1;
 /** Protocols in the order of their numbers here. */
 const PROTOCOL_NUMBERS: Readonly<Record<Protocol, number>> = { TCP: 0, UDP: 1, SCTP: 2, ICMP: 3, other: 4 };
 
@@ -297,7 +299,8 @@ export class Equivalence {
     // What is no port the evaluator complains about.
     const isPort = portNumber >= 0 && portNumber <= PORT_MAX && Number.isInteger(portNumber);
     if (isParticular || !isPort) return this.#ask(direction, source, destination, protocol, port);
-    const local = regime.local[other.seenAs] ?? this.#localNumber(regime, other.seenAs);
+    let local = regime.local[other.seenAs] ?? UNKNOWN;
+    if (local === UNKNOWN) local = this.#localNumber(regime, other.seenAs);
     const key = PROTOCOL_NUMBERS[protocol] * (PORT_MAX + 1) + portNumber;
     if (regime.lastKey !== key) {
       let entry = regime.verdicts.get(key);
@@ -469,16 +472,17 @@ export class Equivalence {
   }
 
   #localNumber(regime: KnownRegime, seenAs: number): number {
+    if (seenAs >= regime.local.length) {
+      this.#prepare(regime);
+      const prepared = regime.local[seenAs] ?? UNKNOWN;
+      if (prepared !== UNKNOWN) return prepared;
+    }
     const labelClass = this.#labelClassOf[seenAs] ?? -1;
-    const blockClass = this.#blockClassOf[seenAs] ?? 0;
+    const blockClass = this.#blockClassOf[seenAs] ?? NO_BLOCK;
     // By name: the numbers of the destination's ports.
     let key = regime.usesNames ? `p${this.#portClassOf[seenAs]}` : '';
     for (const selector of regime.selectors) if (this.#matching[selector]?.has(labelClass) === true) key += ` s${selector}`;
     for (const block of regime.blocks) if (this.#blockClasses.has(blockClass, block)) key += ` b${block}`;
-    if (key === '') {
-      regime.local[seenAs] = 0;
-      return 0;
-    }
     let number = regime.localByKey.get(key);
     if (number === undefined) {
       number = regime.localByKey.size;
@@ -486,6 +490,23 @@ export class Equivalence {
     }
     regime.local[seenAs] = number;
     return number;
+  }
+
+  /** Most of what there is is matched by no peer of a regime: that is noted of all of it at once, and only the others are looked at. */
+  #prepare(regime: KnownRegime): void {
+    const before = regime.local;
+    const local = new Int32Array(this.#labelClassOf.length).fill(UNKNOWN);
+    local.set(before);
+    const matching = regime.selectors.map((selector) => this.#matching[selector] ?? new Set());
+    if (!regime.usesNames) {
+      const interesting = new Set(matching.flatMap((classes) => [...classes]));
+      for (let seenAs = before.length; seenAs < local.length; seenAs++) {
+        const isMatched = interesting.size > 0 && interesting.has(this.#labelClassOf[seenAs] ?? -1);
+        const isInBlock = regime.blocks.length > 0 && this.#blockClassOf[seenAs] !== NO_BLOCK;
+        if (!isMatched && !isInBlock) local[seenAs] = 0;
+      }
+    }
+    regime.local = local;
   }
 }
 

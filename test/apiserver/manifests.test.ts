@@ -106,6 +106,7 @@ describeWithApi('the manifests', function () {
     const objects = await built(directory);
     assert.deepEqual(containerOf(objects).container.args, [
       'agent',
+      '--status-file=/run/sluice/status.json',
       '--metrics-address=:9477',
       '--metrics-authentication=token',
       '--startup-taint=sluice/agent-not-ready',
@@ -190,6 +191,7 @@ describeWithApi('the manifests', function () {
         ['agent', 'network'],
       );
       assert.deepEqual(containers[0]?.args.slice(1), [
+        '--status-file=/run/sluice/status.json',
         '--metrics-address=:9477',
         '--metrics-authentication=token',
         '--startup-taint=sluice/agent-not-ready',

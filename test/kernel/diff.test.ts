@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { type Applied, apply, readChange, remove } from '../../src/audit/difference-objects.ts';
 import { type Change, type Comparison, differenceOf } from '../../src/audit/difference.ts';
 import { type Address, familyOf, formatAddress } from '../../src/policy/address.ts';
+import { DiffDocument } from '../../src/commands/diff-document.ts';
 import { Equivalence } from '../../src/policy/equivalence.ts';
 import { isOwnNode, type Party } from '../../src/policy/equivalence-parties.ts';
 import { worldOf } from '../../src/policy/world.ts';
@@ -105,6 +106,42 @@ describe('A difference', function () {
     rmSync(files, { recursive: true, force: true });
   });
 
+  // First: what others probe leaves flows behind.
+  it('has the live flows of the node at hand that a change then cuts', async () => {
+    const { pods, policies } = quietCluster();
+    lab.write(pods);
+    await lab.inForce('a cluster without policies');
+    const probe = { family: 4, port: 80, protocol: 'TCP' } as const;
+    const doomed = await lab.lab.openFlow({ ...probe, from: 'slot/a2', to: 'slot/a3' });
+    const spared = await lab.lab.openFlow({ ...probe, from: 'slot/a4', to: 'slot/a3' });
+    const directory = join(files, 'live');
+    mkdirSync(directory);
+    for (const object of pods) writeFileSync(join(directory, `${objectName(object)}.yaml`), manifestOf(object));
+    const file = join(files, 'live-policies.yaml');
+    writeFileSync(file, policies.map(manifestOf).join('---\n'));
+    const program = join(import.meta.dirname, '../../bin/sluice.js');
+    const ask = async (...more: readonly string[]): Promise<DiffDocument> => {
+      const argv = [process.execPath, program, 'diff', '--source', directory, '-f', file, '--node', 'node-a', '-o', 'json', ...more];
+      return DiffDocument.parse(JSON.parse((await lab.lab.exec('node/node-a', argv)).stdout));
+    };
+    const { flows } = await ask();
+    assert.deepEqual(flows?.cut, [{ source: 'x/a2 (10.244.1.2)', destination: 'x/a3 (10.244.1.3)', protocol: 'TCP', port: 80 }]);
+    assert.deepEqual(flows.restored, []);
+
+    lab.write([...pods, ...policies]);
+    await lab.inForce('the policies');
+    assert.equal(await doomed.fallsSilent(500, 20_000), true);
+    assert.equal(await doomed.delivers('client', 500), false);
+    assert.equal(await spared.delivers('client', 20_000), true);
+
+    for (const object of policies) writeFileSync(join(directory, `${objectName(object)}.yaml`), manifestOf(object));
+    const back = (await ask('--delete')).flows;
+    assert.deepEqual(back?.restored, [{ source: 'x/a2 (10.244.1.2)', destination: 'x/a3 (10.244.1.3)', protocol: 'TCP', port: 80 }]);
+    lab.write(pods);
+    await lab.inForce('no policy again');
+    assert.equal(await doomed.delivers('client', 20_000), true);
+  });
+
   it(`is what packets show before and after: ${CLUSTERS} clusters from seed ${SEED}`, async () => {
     let [probed, turned, becameDenied] = [0, 0, 0];
     for (let seed = SEED; seed < SEED + CLUSTERS; seed++) {
@@ -147,6 +184,27 @@ describe('A difference', function () {
     if (CLUSTERS > 1) assert.ok(turned > 0);
   });
 });
+
+/** Three pods of one node; the policies let one of the others reach the third, and not the other. */
+function quietCluster(): { readonly pods: readonly ApiObject[]; readonly policies: readonly ApiObject[] } {
+  const pod = (name: string, ip: string): ApiObject => ({
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { namespace: 'x', name, uid: name, labels: { app: name } },
+    spec: { nodeName: 'node-a', containers: [{ name: 'main' }] },
+    status: { phase: 'Running', podIPs: [{ ip }] },
+  });
+  const policy: ApiObject = {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { namespace: 'x', name: 'only-a4' },
+    spec: {
+      podSelector: { matchLabels: { app: 'a3' } },
+      ingress: [{ from: [{ podSelector: { matchLabels: { app: 'a4' } } }] }],
+    },
+  };
+  return { pods: [pod('a2', '10.244.1.2'), pod('a3', '10.244.1.3'), pod('a4', '10.244.1.4')], policies: [policy] };
+}
 
 /** Of every probe whether it got through. What is expected only says how long silence is listened to. */
 async function measure(lab: EnforcedLab, world: Comparison['before']['world']): Promise<boolean[]> {

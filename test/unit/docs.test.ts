@@ -187,8 +187,11 @@ describe('the documents', () => {
     const { command: cleanup } = await import('../../src/commands/cleanup.ts');
     const { command: dump } = await import('../../src/commands/dump.ts');
     const { command: lab } = await import('../../src/commands/lab.ts');
+    const { command: bundle } = await import('../../src/commands/bundle.ts');
+    const { command: explain } = await import('../../src/commands/explain.ts');
     const { command: observe } = await import('../../src/commands/observe.ts');
-    for (const make of [agent, cleanup, dump, lab, observe]) {
+    const { command: verify } = await import('../../src/commands/verify.ts');
+    for (const make of [agent, bundle, cleanup, dump, explain, lab, observe, verify]) {
       const command = make();
       const page = read(`docs/cli/${command.name()}.md`);
       const described = [command, ...command.commands].flatMap(({ options }) => options.map(({ long }) => long ?? ''));

@@ -16,7 +16,7 @@ export const isolation: Check = {
         const subjects = group.pods.length > 0 ? group.pods : group.templates;
         pods += group.pods.length;
         if (group.pods.length === 0) templates += group.templates.length;
-        if (groups.isolating(group, 'ingress').length > 0 || groups.isolating(group, 'egress').length > 0) continue;
+        if (groups.isIsolated(group, 'ingress') || groups.isIsolated(group, 'egress')) continue;
         for (const { name } of subjects) open.push(name);
       }
       if (open.length === 0) continue;

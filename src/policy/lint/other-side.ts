@@ -1,12 +1,13 @@
 /**
  * Rules that admit what the other end refuses (row 25): nobody of those whom an ingress rule admits may send, or nobody of those whom an
- * egress rule leads to lets it in. Only where that is certain for all of them, whatever addresses they have.
+ * egress rule leads to lets it in. Only where that is certain for all of them, whatever addresses they
+ * have.
  */
 import type { Direction, Peer, Pod, Policy, PortMatch, Rule } from '../objects.ts';
 import { count, DIRECTIONS, finding, type Finding, peerPath, policyObject, someOf } from './finding.ts';
 import { isEmptyPeer } from './implication.ts';
 import type { Check, LintCluster } from './input.ts';
-import { isSubject, type PodGroup, type PodGroups } from './pods.ts';
+import type { PodGroup, PodGroups } from './pods.ts';
 import { matches } from '../selector.ts';
 
 export const otherSide: Check = {
@@ -36,7 +37,7 @@ function refused(
   refusing: readonly Policy[],
   { groups }: LintCluster,
 ): Finding {
-  const pods = peer.kind === 'pods' ? groups.peers(peer, policy.namespace).filter(isSubject) : [];
+  const pods = peer.kind === 'pods' ? groups.subjectsAmong(groups.peers(peer, policy.namespace)) : [];
   const number = pods.reduce((sum, group) => sum + (group.pods.length > 0 ? group.pods.length : group.templates.length), 0);
   const names = someOf(refusing.map(({ namespace, name }) => `${namespace}/${name}`));
   const other = opposite(direction);
@@ -68,16 +69,23 @@ type KnownAnswers = Map<readonly PodGroup[], Answers>;
 function answersOf(selected: readonly PodGroup[], direction: Direction, groups: PodGroups, known: KnownAnswers): Answers {
   const answers = known.get(selected);
   if (answers !== undefined) return answers;
-  const isolated = selected.filter(isSubject).map((group) => groups.isolating(group, direction));
+  const subjects = groups.subjectsAmong(selected);
   const policies = new Set<Policy>();
-  const isIsolated = isolated.length > 0 && isolated.every((list) => list.length > 0);
+  const isIsolated = subjects.length > 0 && subjects.every((group) => groups.isIsolated(group, direction));
   // Where one is not isolated nothing else is asked.
-  if (isIsolated) for (const list of isolated) for (const policy of list) policies.add(policy);
+  if (isIsolated) {
+    const blankets = [...new Set(subjects.map(({ namespace }) => namespace))].map((name) => groups.blanket(name, direction));
+    for (const list of blankets) for (const policy of list) policies.add(policy);
+    for (const group of subjects) for (const policy of groups.selecting(group, direction)) policies.add(policy);
+  }
   const hasRules = (policy: Policy): number => Number((policy[direction]?.length ?? 0) > 0);
   const found = { isIsolated, policies: [...policies].sort((a, b) => hasRules(b) - hasRules(a)) };
   known.set(selected, found);
   return found;
 }
+
+/** Pods of so many policies are taken to be let through by one of them: to ask all for each rule would take long, and hardly find any. */
+const MOST_ANSWERS = 500;
 
 /** The policies of the peer's pods, all of which refuse it; undefined: somebody may get through, or nobody is there. */
 function refusingPolicies(
@@ -92,9 +100,9 @@ function refusingPolicies(
   const other = opposite(direction);
   const selected = groups.peers(peer, policy.namespace);
   const { isIsolated, policies } = answersOf(selected, other, groups, known);
-  if (!isIsolated) return undefined;
+  if (!isIsolated || policies.length > MOST_ANSWERS) return undefined;
   const subjects = groups.subjects(policy);
-  if (subjects.length === 0 || isOneAndTheSame(selected.filter(isSubject), subjects)) return undefined;
+  if (subjects.length === 0 || isOneAndTheSame(groups.subjectsAmong(selected), subjects)) return undefined;
   for (const theirs of policies) {
     const answers = theirs[other] ?? [];
     // Those without rules come last, and admit nobody.

@@ -34,9 +34,10 @@ export class PodGroups {
   readonly #carrying: ReadonlyMap<string, readonly PodGroup[]>;
   readonly #selected = new Map<string, readonly PodGroup[]>();
   readonly #peers = new Map<string, readonly PodGroup[]>();
+  readonly #subjects = new Map<readonly PodGroup[], readonly PodGroup[]>();
   readonly #namespaces: ReadonlyMap<string, Labels>;
   readonly #matchingNamespaces = new Map<string, readonly string[]>();
-  #isolating: Readonly<Record<Direction, ReadonlyMap<PodGroup, readonly Policy[]>>> | undefined;
+  #isolating: Readonly<Record<Direction, IsolatingPolicies>> | undefined;
   readonly #policies: readonly Policy[];
 
   constructor({ pods, templates, namespaces, policies, world }: LintInput) {
@@ -55,7 +56,7 @@ export class PodGroups {
   }
 
   ofNamespace(namespace: string): readonly PodGroup[] {
-    return this.#byNamespace.get(namespace) ?? [];
+    return this.#byNamespace.get(namespace) ?? NO_GROUPS;
   }
 
   /** The groups of a namespace that a selector matches, whatever their pods are. */
@@ -75,7 +76,17 @@ export class PodGroups {
 
   /** The groups that a policy selects and can apply to. */
   subjects(policy: Policy): readonly PodGroup[] {
-    return this.selected(policy.namespace, policy.subject).filter(isSubject);
+    return this.subjectsAmong(this.selected(policy.namespace, policy.subject));
+  }
+
+  /** Those to which policy applies; of the same list the same. */
+  subjectsAmong(groups: readonly PodGroup[]): readonly PodGroup[] {
+    let found = this.#subjects.get(groups);
+    if (found === undefined) {
+      found = groups.every(isSubject) ? groups : groups.filter(isSubject);
+      this.#subjects.set(groups, found);
+    }
+    return found;
   }
 
   namespacesMatching(selector: Selector): readonly string[] {
@@ -101,25 +112,50 @@ export class PodGroups {
     return found;
   }
 
-  /** The policies that isolate the pods of a group, in the order of all policies. */
-  isolating(group: PodGroup, direction: Direction): readonly Policy[] {
-    this.#isolating ??= { ingress: this.#isolatingIn('ingress'), egress: this.#isolatingIn('egress') };
-    return this.#isolating[direction].get(group) ?? [];
+  isIsolated(group: PodGroup, direction: Direction): boolean {
+    return this.blanket(group.namespace, direction).length > 0 || this.selecting(group, direction).length > 0;
   }
 
-  #isolatingIn(direction: Direction): Map<PodGroup, Policy[]> {
-    const isolating = new Map<PodGroup, Policy[]>();
+  /** The policies that isolate the pods of a group: first those for the whole namespace. */
+  isolating(group: PodGroup, direction: Direction): readonly Policy[] {
+    return [...this.blanket(group.namespace, direction), ...this.selecting(group, direction)];
+  }
+
+  /** Of a namespace the policies that isolate every pod of it. */
+  blanket(namespace: string, direction: Direction): readonly Policy[] {
+    return this.#policiesOf(direction).blanket.get(namespace) ?? NONE;
+  }
+
+  /** The policies that isolate the pods of a group and not every pod of the namespace. */
+  selecting(group: PodGroup, direction: Direction): readonly Policy[] {
+    return this.#policiesOf(direction).selecting.get(group) ?? NONE;
+  }
+
+  #policiesOf(direction: Direction): IsolatingPolicies {
+    this.#isolating ??= { ingress: this.#isolatingIn('ingress'), egress: this.#isolatingIn('egress') };
+    return this.#isolating[direction];
+  }
+
+  /** Apart, because those of a whole namespace would be written down once for each of its groups. */
+  #isolatingIn(direction: Direction): IsolatingPolicies {
+    const blanket = new Map<string, Policy[]>();
+    const selecting = new Map<PodGroup, Policy[]>();
     for (const policy of this.#policies) {
       if (policy[direction] === undefined) continue;
-      for (const group of this.subjects(policy)) {
-        const policies = isolating.get(group);
-        if (policies === undefined) isolating.set(group, [policy]);
-        else policies.push(policy);
-      }
+      if (policy.subject.requirements.length === 0) append(blanket, policy.namespace, policy);
+      else for (const group of this.subjects(policy)) append(selecting, group, policy);
     }
-    return isolating;
+    return { blanket, selecting };
   }
 }
+
+interface IsolatingPolicies {
+  readonly blanket: ReadonlyMap<string, readonly Policy[]>;
+  readonly selecting: ReadonlyMap<PodGroup, readonly Policy[]>;
+}
+
+const NONE: readonly Policy[] = [];
+const NO_GROUPS: readonly PodGroup[] = [];
 
 /** The keys of pod labels that any selector asks for. */
 function askedKeys(policies: readonly Policy[]): ReadonlySet<string> {

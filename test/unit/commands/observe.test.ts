@@ -284,6 +284,7 @@ sluice: this agent logs no refused packets (--log-group 0): only what is allowed
       [['--limit', '0'], /It is a number from 1 on/],
       [['--direction', 'in'], /Allowed choices are ingress, egress/],
       [['--from', '10.0.0.300'], /^sluice: --from: "10\.0\.0\.300" is no name, address or CIDR\nName namespace\/pod/],
+      [Array.from({ length: 101 }, () => ['--port', '80']).flat(), /^sluice: a flag is given more than 100 times\n/],
       [['--pod', 'web'], /^sluice: --pod: "web" is no pod\nWrite --pod namespace\/name, or --namespace beside it\./],
     ] as const) {
       const ran = await run(args).ran;
