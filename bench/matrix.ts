@@ -35,7 +35,7 @@ export function measureMatrix({ pods, runs }: MatrixPlan, progress: (text: strin
   const root = mkdtempSync(join(tmpdir(), 'sluice-bench-matrix-'));
   try {
     const shared = [...new SyntheticCluster(proportionalShape(pods, Math.min(pods, 110))).objects()];
-    const yaml = `${shared.map((object) => stringify(object)).join('---\n')}`;
+    const yaml = shared.map((object) => stringify(object)).join('---\n');
     const cases: readonly (readonly [name: string, file: string, text: string, format: string])[] = [
       ['shared labels, objects as JSON', 'all.json', listOf(shared), 'table'],
       ['the same, objects as YAML', 'all.yaml', yaml, 'table'],

@@ -3,7 +3,8 @@
  *
  *     npm run bench
  *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program, e: an API server,
- *                                      f: the network, g: the proxy of its udp backend, h: sluice observe;
+ *                                      f: the network, g: the proxy of its udp backend, h: sluice observe,
+ *                                      i: sluice matrix;
  *                                      may be given several times
  *     npm run bench -- --quick         each part in its smallest form, to see that it works
  *

@@ -29,14 +29,14 @@ const TICKS_A_SECOND = 100;
 
 export interface ObservePlan {
   readonly rounds: number;
-  /** How long each state is measured in a round. */
+  /** How long each state is measured in a round; what nobody is refused in, half of it. */
   readonly sliceMs: number;
   readonly refusedPerSecond: number;
   /** Pods that refuse: each logs ten packets a second. */
   readonly refusingPods: number;
 }
 
-export const OBSERVE_PLAN: ObservePlan = { rounds: 25, sliceMs: 3_000, refusedPerSecond: 10_000, refusingPods: 40 };
+export const OBSERVE_PLAN: ObservePlan = { rounds: 30, sliceMs: 3_000, refusedPerSecond: 10_000, refusingPods: 40 };
 export const QUICK_OBSERVE_PLAN: ObservePlan = { rounds: 1, sliceMs: 300, refusedPerSecond: 1_000, refusingPods: 3 };
 
 export const STATES = ['nobody is refused', 'a flood is refused', 'the same, two observe'] as const;
@@ -57,7 +57,7 @@ export interface ObserveStateResult {
 export interface ObserveResult {
   readonly plan: ObservePlan;
   readonly states: readonly ObserveStateResult[];
-  /** With two who observe, to the flood that nobody observes, of the same round. */
+  /** With two who observe, to the flood that nobody observes, before and after it. */
   readonly clockRatio: Spread;
   readonly ratio: Spread;
   /** Records a second that one observer was shown. */
@@ -113,7 +113,17 @@ interface Scene {
   readonly socket: string;
 }
 
-/** Each round begins with another state, so that none is always behind the same. */
+/**
+ * What is observed is measured between two halves of what is not, and compared with both: what else the machine does rises and falls. Ahead
+ * of each half the observers are started and ended as well, so that all of them follow the same work.
+ */
+const TURNS: readonly { readonly state: State; readonly share: number }[] = [
+  { state: 'nobody is refused', share: 1 / 2 },
+  { state: 'a flood is refused', share: 1 / 2 },
+  { state: 'the same, two observe', share: 1 },
+  { state: 'a flood is refused', share: 1 / 2 },
+];
+
 async function measureInTurns(plan: ObservePlan, scene: Scene, progress: (text: string) => void): Promise<ObserveResult> {
   const measured = new Map(
     STATES.map((state): [State, Measured] => [
@@ -121,14 +131,19 @@ async function measureInTurns(plan: ObservePlan, scene: Scene, progress: (text: 
       { perSecond: [], perCpuSecond: [], refusedPerSecond: [], agentCpu: [], observersCpu: [], failures: 0 },
     ]),
   );
+  const clockRatios: number[] = [];
+  const ratios: number[] = [];
   let shown = 0;
   let observedMs = 0;
   for (let round = 0; round <= plan.rounds; round++) {
     if (round % Math.ceil(plan.rounds / 10) === 0) progress(round === 0 ? 'warming up' : `round ${round} of ${plan.rounds}`);
-    for (let turn = 0; turn < STATES.length; turn++) {
-      const state = STATES[(turn + round) % STATES.length] ?? STATES[0];
+    for (const { state, share } of TURNS) {
+      scene.flood.flooding = true;
+      const started = await startObservers(scene);
+      const isObserved = state === 'the same, two observe';
+      if (!isObserved) await Promise.all(started.map((observer) => observer.end()));
+      const observers = isObserved ? started : [];
       scene.flood.flooding = state !== 'nobody is refused';
-      const observers = state === 'the same, two observe' ? await startObservers(scene) : [];
       await sleep(SETTLE_MS);
       const cpuMs = (): number => observers.reduce((sum, { pid }) => sum + cpuMsOf(pid), 0);
       const before = {
@@ -138,9 +153,10 @@ async function measureInTurns(plan: ObservePlan, scene: Scene, progress: (text: 
         agentMs: cpuMsOf(scene.agent),
         observersMs: cpuMs(),
       };
-      const { perSecond, perCpuSecond, failures } = await scene.load.run(0, plan.sliceMs);
+      const { perSecond, perCpuSecond, failures } = await scene.load.run(0, plan.sliceMs * share);
       const elapsedMs = performance.now() - before.at;
       const of = measured.get(state);
+      // The first round warms up.
       if (of !== undefined && round > 0) {
         of.perSecond.push(perSecond);
         of.perCpuSecond.push(perCpuSecond);
@@ -154,17 +170,11 @@ async function measureInTurns(plan: ObservePlan, scene: Scene, progress: (text: 
         }
       }
       await Promise.all(observers.map((observer) => observer.end()));
-      scene.flood.flooding = false;
     }
+    if (round === 0) continue;
+    clockRatios.push(ratioOf(measured, (of) => of.perSecond));
+    ratios.push(ratioOf(measured, (of) => of.perCpuSecond));
   }
-  const values = (state: State, pick: (of: Measured) => readonly number[]): readonly number[] => {
-    const of = measured.get(state);
-    return of === undefined ? [] : pick(of);
-  };
-  const ratios = (pick: (of: Measured) => readonly number[]): number[] => {
-    const unobserved = values('a flood is refused', pick);
-    return values('the same, two observe', pick).map((value, round) => value / (unobserved[round] ?? Number.NaN));
-  };
   return {
     plan,
     states: [...measured].map(([state, of]) => ({
@@ -176,10 +186,19 @@ async function measureInTurns(plan: ObservePlan, scene: Scene, progress: (text: 
       observersCpu: spread(of.observersCpu),
       failures: of.failures,
     })),
-    clockRatio: spread(ratios((of) => of.perSecond)),
-    ratio: spread(ratios((of) => of.perCpuSecond)),
+    clockRatio: spread(clockRatios),
+    ratio: spread(ratios),
     shownPerSecond: (shown * 1000) / observedMs,
   };
+}
+
+/** Of the last round: what was observed, to the mean of the two halves around it. */
+function ratioOf(measured: ReadonlyMap<State, Measured>, pick: (of: Measured) => readonly number[]): number {
+  const last = (state: State, back: number): number => {
+    const of = measured.get(state);
+    return of === undefined ? Number.NaN : (pick(of).at(-back) ?? Number.NaN);
+  };
+  return last('the same, two observe', 1) / ((last('a flood is refused', 1) + last('a flood is refused', 2)) / 2);
 }
 
 interface Observer {

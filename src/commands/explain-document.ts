@@ -86,7 +86,13 @@ const End = z.object({
   of: z.number().int().describe('How many pods and addresses the end has as a whole.'),
   count: z.number().int().describe('How many of them this entry is about.'),
   members: z
-    .array(z.object({ name: z.string(), addresses: z.array(z.string()), node: z.string().optional() }))
+    .array(
+      z.object({
+        name: z.string(),
+        addresses: z.array(z.string()).describe('None of a pod of a directory that has none yet: it is taken to be in no ipBlock.'),
+        node: z.string().optional(),
+      }),
+    )
     .describe('The first 100 of them: pods by `namespace/name`, others by their address.'),
   blocks: z
     .array(z.string())

@@ -89,7 +89,8 @@ function endText({ name, of, count, members, blocks }: End, { families }: Flow):
   const [only] = members;
   if (count === 1 && blocks.length === 0 && only !== undefined) {
     const addresses = only.addresses.filter((address) => families.includes(address.includes(':') ? 6 : 4));
-    return addresses.includes(only.name) ? only.name : `${only.name} (${addresses.join(', ')})`;
+    if (addresses.includes(only.name)) return only.name;
+    return `${only.name} (${addresses.length === 0 ? 'no address yet' : addresses.join(', ')})`;
   }
   const isBlock = /^[0-9a-f:.]+\/\d+$/u.test(name);
   const names = members.slice(0, NAMES_MAX).map((member) => member.name.slice(member.name.indexOf('/') + 1));
@@ -120,7 +121,9 @@ function portText({ protocol, ports, families, source, destination }: Flow): str
   const family = hasBoth && families.length === 1 ? `, IPv${families[0]}` : '';
   if (protocol === 'any') return `any port${family}`;
   if (protocol === 'ICMP') return `ICMP${family}`;
-  const numbers = ports.map(({ port, servicePort }) => (servicePort === undefined ? `${port}` : `${servicePort} (to ${port})`));
+  const numbers = ports.map(({ port, servicePort }) =>
+    servicePort === undefined || servicePort === port ? `${port}` : `${servicePort} (to ${port})`,
+  );
   return `${protocol} ${numbers.join(', ')}${family}`;
 }
 

@@ -1,5 +1,6 @@
 /** `sluice explain`: whether one may reach another and why, down to the line of the policy and the rule of the kernel. */
 import { Command, Option } from 'commander';
+import { isAssumed } from '../audit/assumed-addresses.ts';
 import { type AtHand, lookAtHand, tableAtHand } from '../audit/at-hand.ts';
 import { ENDPOINT_HELP, namespacesOf, parseDestination, resolveEndpoint } from '../audit/endpoints.ts';
 import type { DirectionExplanation } from '../audit/explanation.ts';
@@ -60,7 +61,7 @@ async function run(source: string, destination: string, flags: ExplainFlags): Pr
   // Before anything is read: what is called wrongly is said at once.
   const { name } = parseDestination(destination);
   const namespaces = [...new Set([...namespacesOf(source, flags.namespace), ...namespacesOf(name, flags.namespace)])];
-  const inventory = await openInventory(flags, { namespaces });
+  const inventory = await openInventory(flags, { namespaces, assume: true });
   const document = await explain(inventory, source, destination, flags);
   if (!document.allowed || document.flows.some(disagrees)) process.exitCode = 1;
   const { stdout } = process;
@@ -185,7 +186,7 @@ function endDocument({ name, of, members, blocks }: Group): FlowDocument['source
     count: members.length,
     members: members.slice(0, LISTED_MAX).map((member) => ({
       name: member.name,
-      addresses: member.addresses.map(formatAddress),
+      addresses: member.addresses.filter((address) => !isAssumed(address)).map(formatAddress),
       ...(member.pod === undefined || member.pod.node === '' ? {} : { node: member.pod.node }),
     })),
     blocks: blocks.map(formatPrefix),

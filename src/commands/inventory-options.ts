@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { SluiceError } from '../errors.ts';
+import type { Assumption } from '../audit/assumed-addresses.ts';
 import type { Inventory, Seen } from '../audit/inventory.ts';
 import { paintFor } from '../output/colour.ts';
 import { formatProblem } from '../output/problems.ts';
@@ -18,6 +19,8 @@ export interface InventoryQuestion {
   readonly namespaces?: readonly string[];
   /** Not told of what a bundle holds. */
   readonly seen?: Seen;
+  /** Pods of a directory that have no address, and workloads that have no pods, take part in the answer (see assumed-addresses.ts). */
+  readonly assume?: boolean;
 }
 
 /** After this long a person wants to know what takes so long. */
@@ -41,14 +44,41 @@ export function addInventoryOptions(command: Command): Command {
  * @throws SluiceError where nothing can be read, or two places are named
  */
 export async function openInventory(flags: InventoryFlags, question: InventoryQuestion = {}): Promise<Inventory> {
-  const inventory = await withProgress(`reading ${placeOf(flags)}`, () => readInventory(flags, question));
+  const { inventory, pods, workloads } = await withProgress(`reading ${placeOf(flags)}`, async () => {
+    const read = await readInventory(flags, question);
+    // Of a cluster such pods have not come up yet: nobody reaches them.
+    return question.assume === true && read.kind === 'directory' ? await assume(read) : { inventory: read, pods: [], workloads: [] };
+  });
   const paint = paintFor(process.stderr);
   for (const problem of inventory.problems) console.error(formatProblem(problem, paint));
   if (inventory.problems.some(({ severity }) => severity === 'error')) process.exitCode = 1;
   for (const { what, reason, consequence } of inventory.missing) {
     console.error(`${paint('yellow', 'missing')}: ${what}: ${reason}. ${consequence}`);
   }
+  for (const line of assumptions(pods, workloads)) console.error(`${paint('yellow', 'assumed')}: ${line}`);
   return inventory;
+}
+
+async function assume(inventory: Inventory): Promise<Assumption> {
+  const { assumeAddresses } = await import('../audit/assumed-addresses.ts');
+  return await assumeAddresses(inventory);
+}
+
+/** Names that a line lists. */
+const LISTED = 5;
+
+function* assumptions(pods: Assumption['pods'], workloads: Assumption['workloads']): Generator<string> {
+  const list = (names: readonly string[]): string =>
+    names.length > LISTED ? `${names.slice(0, LISTED).join(', ')} and ${names.length - LISTED} more` : names.join(', ');
+  if (workloads.length > 0) {
+    const named = workloads.map(
+      ({ workload, pods: made }) => `${made.join(' and ')} of ${workload.kind} ${workload.namespace}/${workload.name}`,
+    );
+    yield `pods that are not there yet: ${list(named)}`;
+  }
+  if (pods.length > 0) yield `an address for pods that have none: ${list(pods)}`;
+  if (pods.length + workloads.length > 0)
+    yield 'of ipBlocks only those of the whole address space hold these addresses (0.0.0.0/0 and ::/0, whatever they except)';
 }
 
 /** Reads the objects, and says nothing: for a second look. @throws SluiceError as {@link openInventory} */

@@ -21,12 +21,15 @@ export interface Workload {
   readonly selector: Selector | undefined;
   /** A pod of it as it will be: named like the workload, without addresses or node. */
   readonly template: Pod;
+  /** It has one pod at a time: a Job, or one replica is asked for. */
+  readonly single: boolean;
 }
 
 const WORKLOAD = z.object({
   metadata: z.object({ name: z.string().min(1), namespace: z.string().min(1).default('default') }),
   spec: z.object({
     selector: z.unknown().optional(),
+    replicas: z.int().nullish(),
     template: z.record(z.string(), z.unknown()).nullish(),
     jobTemplate: z.object({ spec: z.object({ template: z.record(z.string(), z.unknown()).nullish() }).nullish() }).nullish(),
   }),
@@ -51,6 +54,7 @@ export function projectWorkload(kind: WorkloadKind, value: unknown, sharing: Sha
     name: metadata.name,
     selector: selectorOfWorkload(kind, spec.selector, pod),
     template: pod,
+    single: kind === 'Job' || kind === 'CronJob' || spec.replicas === 1,
   };
 }
 

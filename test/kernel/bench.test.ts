@@ -6,6 +6,7 @@ import { measureColdStart, QUICK_COLD_START_PLAN } from '../../bench/cold-start/
 import { measureForwarding } from '../../bench/forwarding/forwarding.ts';
 import { BASELINE } from '../../bench/forwarding/variants.ts';
 import { thisMachine } from '../../bench/machine.ts';
+import { measureMatrix, QUICK_MATRIX_PLAN } from '../../bench/matrix.ts';
 import { measureObserve, QUICK_OBSERVE_PLAN, STATES } from '../../bench/observe/observe.ts';
 import { measureProgram, QUICK_PROGRAM_PLAN } from '../../bench/program.ts';
 import { report, targets } from '../../bench/report.ts';
@@ -52,6 +53,13 @@ describe('the benchmarks', () => {
     assert.ok(start !== undefined && start.commitMs > 0 && start.totalMs > start.generationMs + start.commitMs);
     assert.ok(start.peakBytes > 20e6, 'a Node process takes more than that');
     assert.ok(parsing.yamlMs > parsing.jsonMs);
+  });
+
+  it('ask a matrix about every pod', () => {
+    const { cases } = measureMatrix(QUICK_MATRIX_PLAN, silent);
+    assert.equal(cases.length, 4);
+    // A hundred pods, two ports each, two families, and as many more of them from outside.
+    for (const { name, ms, flows } of cases) assert.ok(ms.median > 0 && flows >= 100 * 99 * 2 * 2, name);
   });
 
   it('observe a flood of refused connections, beside some that are allowed', async () => {

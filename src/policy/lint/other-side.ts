@@ -1,7 +1,7 @@
 /**
  * Rules that admit what the other end refuses (row 25): nobody of those whom an ingress rule admits may send, or nobody of those whom an
- * egress rule leads to lets it in. Only where that is certain for all of them, whatever addresses they
- * have.
+ * egress rule leads to lets it in. Only where that is certain for all of them, whatever
+ * addresses they have.
  */
 import type { Direction, Peer, Pod, Policy, PortMatch, Rule } from '../objects.ts';
 import { count, DIRECTIONS, finding, type Finding, peerPath, policyObject, someOf } from './finding.ts';
