@@ -124,7 +124,7 @@ function search() {
   active = { row: 0, column: 0 };
   const count = (number) => number.toLocaleString('en');
   const total = `${count(data.allowed + data.denied)} flows: ${count(data.allowed)} allowed, ${count(data.denied)} denied`;
-  const isAll = view.rows.length === data.sources.length && view.columns.length === data.destinations.length;
+  const isAll = FIELDS.every((id) => field(id).trim() === '');
   byId('count').textContent = isAll
     ? total
     : `${view.rows.length} × ${view.columns.length} of ${data.sources.length} × ${data.destinations.length}`;
@@ -207,8 +207,10 @@ function headOf(kind, end, isCurrent) {
   const prefix = end.namespace === undefined ? '' : `${end.namespace}/`;
   const own = end.name.startsWith(prefix) ? end.name.slice(prefix.length) : end.name;
   // What tells ends apart comes first, for a narrow head shows only that.
-  head.append(element('span', '', own));
+  const [, name = own, pods = ''] = /^([^ ]+)( \(\d+ pods\))$/u.exec(own) ?? [];
+  head.append(element('span', '', name));
   if (prefix !== '') head.append(element('span', 'namespace', ` ${end.namespace}`));
+  if (pods !== '') head.append(element('span', 'pods', pods));
   return head;
 }
 

@@ -3,7 +3,6 @@ import type { Pod, Policy, PolicyProtocol, Rule } from '../objects.ts';
 import { peerMatchesAs, peerSelects } from '../peers.ts';
 import { portMatches } from '../ports.ts';
 import { matches } from '../selector.ts';
-import { NAMESPACE_NAME_LABEL } from '../world.ts';
 import { finding, type Finding, policyObject, someOf } from './finding.ts';
 import { isEmptyPeer, isEmptyRule } from './implication.ts';
 import type { Check, LintCluster } from './input.ts';
@@ -69,9 +68,9 @@ const EFFECTS: Readonly<Record<DnsCode, string>> = {
 };
 
 const REMEDY =
-  `add the egress rule {to: [{namespaceSelector: {matchLabels: {${NAMESPACE_NAME_LABEL}: kube-system}}, podSelector: {matchLabels: {k8s-app: kube-dns}}}], ` +
-  'ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]}';
+  'add an egress rule to the pods of k8s-app=kube-dns in namespace kube-system, on ports 53/UDP and 53/TCP; sluice lint --explain DNS_FORGOTTEN shows one';
 
+/** Groups that policy applies to, of all namespaces. */
 function subjectsOf({ groups }: LintCluster): Iterable<PodGroup> {
   return [...groups.namespaces.keys()].flatMap((namespace) => groups.ofNamespace(namespace).filter(isSubject));
 }
@@ -131,12 +130,12 @@ function admitsElsewhere(rule: Rule, policy: Policy, protocol: PolicyProtocol, k
   const isNamed =
     ports?.some((match) =>
       match.kind === 'name'
-        ? !known && match.protocol === protocol
+        ? !known && match.protocol === protocol && /dns|domain/u.test(match.name)
         : isFewPorts(match) && portMatches(match, protocol, DNS_PORT, undefined),
     ) ?? false;
   const isAdmitted = isNamed || ports === undefined || ports.some((match) => portMatches(match, protocol, DNS_PORT, undefined));
   if (!isAdmitted || isEmptyRule(rule)) return false;
-  if (peers === undefined) return isNamed || !known;
+  if (peers === undefined) return !known;
   return peers.some((peer) => {
     if (isEmptyPeer(peer) || peer.kind === 'nothing') return false;
     // A Service's address is not what policy is asked about (row 22).

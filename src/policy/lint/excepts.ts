@@ -2,7 +2,7 @@
 import { formatPrefix, prefixRange, type Range, readPrefix } from '../address.ts';
 import type { Direction, Policy, Rule } from '../objects.ts';
 import { type Fields, isFields } from '../problems.ts';
-import { subtract, union } from '../ranges.ts';
+import { subtract } from '../ranges.ts';
 import { finding, type Finding, type PlacedRule, peerPath, policyObject, rulePath, rulesOf } from './finding.ts';
 import { addressesOf, isOpenRule, portsCover, rangesCover } from './implication.ts';
 import type { Check, LintCluster } from './input.ts';
@@ -49,7 +49,7 @@ function* judge({ policy, direction, rule }: PlacedRule, spec: Fields, cluster: 
         yield finding('EXCEPT_REPEATED', policy, at, `${twin.text} takes ${hole.text} out already`, 'leave it out');
         continue;
       }
-      const other = readmitting(policy, direction, rule, peer, hole, cluster);
+      const other = readmitting(policy, direction, rule, hole, cluster);
       if (other === undefined) continue;
       const where =
         other.rule === rule
@@ -78,12 +78,11 @@ function holesOf(block: unknown): Hole[] {
   });
 }
 
-/** A rule that admits every address of the hole, on at least the same ports and for at least the same pods. */
+/** A rule (the peer's own, by another peer, included) that admits every address of the hole, on at least the same ports and for at least the same pods. */
 function readmitting(
   policy: Policy,
   direction: Direction,
   rule: Rule,
-  peer: object,
   { ranges }: Hole,
   { covering }: LintCluster,
 ): PlacedRule | undefined {
@@ -91,8 +90,7 @@ function readmitting(
     // An allow-all overrides more than this, and is told at its own place.
     if (isOpenRule(other) || !portsCover(other.ports, rule.ports)) return false;
     if (other.peers === undefined) return true;
-    const addresses = other === rule ? addressesOf(other.peers.filter((one) => one !== peer)) : addressesOf(other.peers);
-    return rangesCover(union(addresses), ranges);
+    return rangesCover(addressesOf(other.peers), ranges);
   };
   const rules = (of: Policy): PlacedRule[] => (of[direction] ?? []).map((rule) => ({ policy: of, direction, rule }));
   for (const placed of rules(policy)) if (admits(placed.rule)) return placed;

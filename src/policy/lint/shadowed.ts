@@ -24,7 +24,7 @@ export const shadowed: Check = {
       const others = redundantBecauseOf(policy, cluster);
       if (others !== undefined) {
         const names = [...new Set(others.map(({ name }) => name))];
-        const message = `${names.length === 1 ? `policy ${names[0]} isolates` : `policies ${someOf(names)} isolate`} the same pods and more, and admit${names.length === 1 ? 's' : ''} all that this one does: without it nothing would change, in this cluster or any other`;
+        const message = `${names.length === 1 ? `policy ${names[0]} isolates` : `policies ${someOf(names)} isolate`} at least the same pods, and admit${names.length === 1 ? 's' : ''} all that this one does: without it nothing would change, in this cluster or any other`;
         const related = names
           .slice(0, SHOWN)
           .map((name) => ({ object: policyObject({ ...policy, name }), path: '', message: 'makes it redundant' }));

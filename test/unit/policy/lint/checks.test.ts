@@ -127,6 +127,12 @@ check(
       ['p1 spec.ingress[0].from[1] PEERS_MEAN_OR'],
     ],
     ['two peers that are two', `${FROM}  - namespaceSelector: {matchLabels: {team: ops}}\n  - podSelector: {matchLabels: {app: web}}`, []],
+    [
+      'two peers, whose pods are at home and in the other namespaces',
+      `${FROM}  - namespaceSelector: {matchLabels: {team: ops}}\n  - podSelector: {matchLabels: {app: web}}`,
+      [],
+      { pods: [...SHOP.pods, pod('monitoring/web', 'app=web')] },
+    ],
     ['the own namespace and another', `${FROM}  - podSelector: {}\n  - namespaceSelector: {matchLabels: {team: ops}}`, []],
     [
       'pods on the network of their node',
@@ -149,6 +155,11 @@ check(
       'namespaces of a peer',
       `${FROM}  - namespaceSelector: {matchExpressions: [{key: a, operator: In, values: [b]}, {key: a, operator: In, values: [c]}]}`,
       ['p1 spec.ingress[0].from[0].namespaceSelector SELECTOR_CONTRADICTS'],
+    ],
+    [
+      'pods of a peer',
+      `${FROM}  - podSelector: {matchExpressions: [{key: app, operator: In, values: [b]}, {key: app, operator: NotIn, values: [b]}]}`,
+      ['p1 spec.ingress[0].from[0].podSelector SELECTOR_CONTRADICTS'],
     ],
     [
       'requirements that can hold',
@@ -201,6 +212,7 @@ check(
     ['an empty value that is there', 'podSelector: {matchLabels: {tier: ""}}', [], { pods: [...SHOP.pods, pod('shop/x', 'tier=')] }],
     ['NotIn of a label that some lack', NOT_IN('front'), ['p1 spec.ingress[0].from[0].podSelector NOT_IN_ADMITS_UNLABELED']],
     ['NotIn and Exists', NOT_IN('front', ', {key: tier, operator: Exists}'), []],
+    ['NotIn of a label that none has', `${FROM}  - podSelector: {matchExpressions: [{key: zone, operator: NotIn, values: [a]}]}`, []],
     ['NotIn of a label that all have', `${FROM}  - podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}`, []],
   ],
 );
@@ -210,7 +222,7 @@ describe('near misses', () => {
     for (const [a, b] of [
       ['frontend', 'fronted'],
       ['frontend', 'frontned'],
-      ['frontend', 'Frontend'],
+      ['FrontEnd', 'frontend'],
       ['k8s-app', 'k8s_app'],
       ['database', 'databases'],
     ] as const) {
@@ -247,6 +259,7 @@ check(
     ['the pods of a node', BLOCK('{cidr: 10.244.1.0/24}'), ['p1 spec.ingress[0].from[0].ipBlock.cidr CIDR_IS_OF_PODS']],
     ['addresses that no pod has yet', BLOCK('{cidr: 10.244.1.128/25}'), ['p1 spec.ingress[0].from[0].ipBlock.cidr CIDR_IS_OF_PODS']],
     ['all pods', BLOCK('{cidr: 10.244.0.0/16}'), ['p1 spec.ingress[0].from[0].ipBlock.cidr CIDR_COVERS_PODS']],
+    ['the networks of all nodes', BLOCK('{cidr: 10.244.0.0/23}'), ['p1 spec.ingress[0].from[0].ipBlock.cidr CIDR_COVERS_PODS']],
     ['a network with pods in it', BLOCK('{cidr: 10.0.0.0/8}'), ['p1 spec.ingress[0].from[0].ipBlock.cidr CIDR_COVERS_PODS']],
     ['a network without pods', BLOCK('{cidr: 192.0.2.0/24}'), []],
     ['a network with Services in it, and more', BLOCK('{cidr: 10.0.0.0/8, except: [10.244.0.0/16]}'), []],
@@ -384,7 +397,12 @@ check(
       { services: [{ ...service('shop/web', '', { app: 'web' }, [{ protocol: 'TCP', port: 80, targetPort: 8080 }]) }] },
     ],
     ['a port that nobody declares', PORTS('web', '{port: 9999}'), []],
-    ['pods that declare nothing', PORTS('tools', '{port: 80}'), []],
+    [
+      'pods that declare nothing',
+      PORTS('tools', '{port: 80}'),
+      [],
+      { services: [service('shop/tools', '10.96.0.30', { app: 'tools' }, [{ protocol: 'TCP', port: 80, targetPort: 8080 }])] },
+    ],
     [
       'a port that is of UDP',
       '# namespace: kube-system\npodSelector: {matchLabels: {app: resolver}}\ningress:\n- ports: [{port: 5300}]',
@@ -417,6 +435,7 @@ check(
       ['p1 spec.ingress[0].from[1] PEER_REDUNDANT'],
     ],
     ['the hole of one in the other', `${BLOCK('{cidr: 192.0.2.0/24, except: [192.0.2.8/32]}')}\n  - ipBlock: {cidr: 192.0.2.8/32}`, []],
+    ['what PEERS_MEAN_OR says', `${FROM}  - namespaceSelector: {}\n  - podSelector: {matchLabels: {app: web}}`, []],
     ['pods and others', `${FROM}  - podSelector: {matchLabels: {app: web}}\n  - podSelector: {matchLabels: {tier: back}}`, []],
     ['the same port twice', PORTS('web', '{port: 80}, {port: 80, protocol: TCP}'), ['p1 spec.ingress[0].ports[1] PORT_REDUNDANT']],
     ['a port in every port', PORTS('web', '{port: http}, {protocol: TCP}'), ['p1 spec.ingress[0].ports[0] PORT_REDUNDANT']],
@@ -506,7 +525,7 @@ check(
     ['port 53 of everybody', EGRESS(`${TO_API}- ports: [{port: 53, protocol: UDP}, {port: 53}]\n`), []],
     [
       'DNS itself asks nobody',
-      '# namespace: kube-system\npodSelector: {matchLabels: {k8s-app: kube-dns}}\npolicyTypes: [Egress]\negress:\n- to: [{podSelector: {}}]',
+      '# namespace: kube-system\npodSelector: {matchLabels: {k8s-app: kube-dns}}\npolicyTypes: [Egress]\negress:\n- to: [{podSelector: {matchLabels: {app: resolver}}}]',
       [],
     ],
     [
@@ -516,6 +535,8 @@ check(
       { pods: SHOP.pods.map((one) => (one.name === 'coredns-1' ? { ...one, hostNetwork: true } : one)) },
     ],
     ['no DNS is known, and nothing may lead to it', EGRESS(TO_API), FORGOTTEN, PART],
+    ['no DNS is known, and a name of a port has nothing to do with it', EGRESS('- ports: [{port: http}]\n'), FORGOTTEN, PART],
+    ['no DNS is known, and a name of a port is of it', EGRESS('- ports: [{port: dns, protocol: UDP}, {port: dns-tcp}]\n'), [], PART],
     ['no DNS is known, and a rule leads to kube-system', EGRESS(TO_API + DNS('{port: 53, protocol: UDP}, {port: 53}')), [], PART],
     ['no DNS is known, and a rule leads to all namespaces', EGRESS('- to: [{namespaceSelector: {}}]\n'), [], PART],
     [
@@ -558,6 +579,17 @@ check(
       `podSelector: {}\ningress:\n- from: [{podSelector: {matchLabels: {app: web}}}]\n---\n${RULE('from: [{podSelector: {}}]')}`,
       [],
     ],
+    [
+      'a rule in one of a policy whose selector begins alike',
+      `${RULE('from: [{podSelector: {matchLabels: {app: web}}}]')}\n---\npodSelector: {matchLabels: {app: api, tier: back}}\ningress:\n- from: [{podSelector: {}}]`,
+      [],
+    ],
+    [
+      'the same rule twice: the second',
+      `${RULE('from: [{podSelector: {}}]')}\n- from: [{podSelector: {}}]`,
+      ['p1 spec.ingress[1] RULE_SHADOWED'],
+    ],
+    ['port 80 and every port', `${RULE('ports: [{port: 80}]')}\n- ports: [{protocol: TCP}]`, ['p1 spec.ingress[0] RULE_SHADOWED']],
     [
       'a rule in one of another direction',
       'podSelector: {}\ningress: [{from: [{podSelector: {}}]}]\negress: [{to: [{podSelector: {}}]}]',
@@ -666,7 +698,7 @@ describe('what findings say', () => {
   });
 
   it('counts a workload once, whether it has pods or not', () => {
-    const templates = [pod('shop/web', 'app=web'), pod('shop/cart', 'app=cart')];
+    const templates = ['web', 'api', 'cart'].map((name) => pod(`shop/${name}`, `app=${name}`));
     const text = 'podSelector: {matchLabels: {app: web}}\n---\npodSelector: {matchLabels: {app: cart}}';
     const [, , shop] = found(text, ['PODS_NOT_ISOLATED'], { templates });
     assert.match(shop?.message ?? '', /^3 of 5 pods and workloads /u);
