@@ -6,6 +6,7 @@ import type { ForwardingResult } from './forwarding/forwarding.ts';
 import type { Machine } from './machine.ts';
 import type { NetworkResult } from './network/network.ts';
 import { OURS, type ThroughputResult, withinNoise } from './network/throughput.ts';
+import type { ExplainResult } from './explain.ts';
 import type { ObserveResult } from './observe/observe.ts';
 import type { MatrixResult } from './matrix.ts';
 import type { ProgramResult } from './program.ts';
@@ -27,6 +28,7 @@ export interface BenchResult {
   readonly throughput?: ThroughputResult;
   readonly udpProxy?: UdpProxyResult;
   readonly observe?: ObserveResult;
+  readonly explain?: ExplainResult;
 }
 
 export interface Target {
@@ -37,7 +39,7 @@ export interface Target {
 }
 
 export function report(result: BenchResult): string {
-  const { machine, quick, forwarding, changes, coldStart, program, api, network, throughput, udpProxy, observe, matrix } = result;
+  const { machine, quick, forwarding, changes, coldStart, program, api, network, throughput, udpProxy, observe, matrix, explain } = result;
   const sections = [
     `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
   ];
@@ -51,6 +53,7 @@ export function report(result: BenchResult): string {
   if (throughput !== undefined) sections.push(throughputSection(throughput));
   if (udpProxy !== undefined) sections.push(`### The proxy of the udp backend\n\n${udpProxyReport(udpProxy)}`);
   if (observe !== undefined) sections.push(observeSection(observe));
+  if (explain !== undefined) sections.push(explainSection(explain));
   if (matrix !== undefined) sections.push(matrixSection(matrix));
   const reached = targets(result);
   if (reached.length > 0 && !quick) {
@@ -92,6 +95,12 @@ function throughputSection({ variants, missing }: ThroughputResult): string {
   const header = ['vxlan made by', 'a TCP stream, Gbit/s', 'ratio to flanneld', 'requests/s', 'ratio to flanneld'];
   const notes = missing === undefined ? [] : [`Left out: ${missing}.`];
   return ['### Through the overlay', table(header, rows), ...notes].join('\n\n');
+}
+
+function explainSection({ shape, cases }: ExplainResult): string {
+  const rows = cases.map(({ name, ms: took, bytes }) => [name, seconds(took), bytes === undefined ? '' : mb(bytes)]);
+  const of = `${number(shape.pods)} pods, ${number(shape.namespaces)} namespaces, ${number(shape.policies)} policies`;
+  return `### \`sluice explain\` beside ${of}\n\n${table(['objects from', 'the whole program', 'text'], rows)}`;
 }
 
 function observeSection({ plan, states, clockRatio, ratio, shownPerSecond }: ObserveResult): string {
@@ -231,6 +240,7 @@ export function targets({
   udpProxy,
   observe,
   matrix,
+  explain,
 }: BenchResult): Target[] {
   const targets: Target[] = [];
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
@@ -293,6 +303,12 @@ export function targets({
   }
   for (const { name, ms } of matrix?.cases ?? []) {
     target(`matrix of ${number(matrix?.pods ?? 0)} pods: ${name}`, '≤ 3 s', `${(ms.median / 1000).toFixed(2)} s`, ms.median <= 3000);
+  }
+  for (const [index, wanted] of [2_000, 1_000].entries()) {
+    const asked = explain?.cases[index];
+    if (asked === undefined) continue;
+    const what = `explain beside ${number(explain?.shape.pods ?? 0)} pods, from ${asked.name}`;
+    target(what, `≤ ${wanted / 1000} s`, `${(asked.ms.median / 1000).toFixed(2)} s`, asked.ms.median <= wanted);
   }
   return targets;
 }

@@ -1,6 +1,7 @@
 /**
- * An inventory from an API server: each kind is listed once. Whoever may not list a kind in the whole cluster is asked for the namespaces
- * that the question is about; what is missing from the answer then is said.
+ * An inventory from an API server: each kind is listed once, or, where the question is about a few pods by name, only what the answer can
+ * depend on. Whoever may not list a kind in the whole cluster is asked for the namespaces that the question is about; what is missing from
+ * the answer then is said.
  */
 import type { ApiAnswer, ApiCall } from '../kubernetes/api/client.ts';
 import { ApiError } from '../kubernetes/api/errors.ts';
@@ -9,6 +10,7 @@ import { severityOf } from '../kubernetes/report.ts';
 import { projectEndpointSlice, projectService } from '../kubernetes/service.ts';
 import { Sharing } from '../kubernetes/sharing.ts';
 import { projectWorkload, type Workload, WORKLOAD_KINDS, type WorkloadKind } from '../kubernetes/workload.ts';
+import { formatAddress } from '../policy/address.ts';
 import { isFields } from '../policy/problems.ts';
 import { worldOf } from '../policy/world.ts';
 import { WATCHED } from '../sources/kubernetes.ts';
@@ -28,7 +30,14 @@ export interface ClusterOptions {
   readonly server: string;
   /** Those that the question is about; what may not be listed in the whole cluster is listed in them. */
   readonly namespaces: readonly string[];
+  /** The question is about these pods, and about nobody else: what a verdict between them depends on will do. */
+  readonly pods?: readonly PodName[] | undefined;
   readonly seen?: Seen | undefined;
+}
+
+export interface PodName {
+  readonly namespace: string;
+  readonly name: string;
 }
 
 /**
@@ -61,13 +70,8 @@ const WITHOUT: Readonly<Record<ObjectKind, string>> = {
  */
 export async function readCluster(options: ClusterOptions): Promise<Inventory> {
   const reader = new ClusterReader(options);
-  const [namespaces, nodes, policies, pods] = await Promise.all([
-    reader.projected('Namespace'),
-    reader.projected('Node'),
-    reader.projected('NetworkPolicy'),
-    reader.projected('Pod'),
-  ]);
-  const objects = { namespaces, nodes, policies, pods };
+  // A name that stands for nothing is best answered by who knows them all.
+  const objects = (await reader.around(options.pods)) ?? (await reader.everything());
   let services: ReturnType<Inventory['services']> | undefined;
   let workloads: ReturnType<Inventory['workloads']> | undefined;
   return {
@@ -83,6 +87,15 @@ export async function readCluster(options: ClusterOptions): Promise<Inventory> {
   };
 }
 
+type ClusterObjects = Pick<Inventory, 'namespaces' | 'nodes' | 'policies' | 'pods'>;
+
+/** Objects of one kind, each once. */
+interface Collection<T> {
+  readonly take: (value: unknown) => void;
+  /** By namespace and name. */
+  readonly sorted: () => readonly T[];
+}
+
 class ClusterReader {
   readonly problems: SourceProblem[] = [];
   readonly missing: MissingKind[] = [];
@@ -94,21 +107,103 @@ class ClusterReader {
     this.#options = options;
   }
 
-  /** Ordered by namespace and name. */
-  async projected<K extends ObjectKind>(kind: K): Promise<ObjectOfKind[K][]> {
-    const objects: ObjectOfKind[K][] = [];
+  async everything(): Promise<ClusterObjects> {
+    const [namespaces, nodes, policies, pods] = await Promise.all([
+      this.#projected('Namespace'),
+      this.#projected('Node'),
+      this.#projected('NetworkPolicy'),
+      this.#projected('Pod'),
+    ]);
+    return { namespaces, nodes, policies, pods };
+  }
+
+  /**
+   * What a verdict between these pods depends on, which is the same however large the cluster is: the pods, all others that claim one of
+   * their addresses (rows 33, 40: those that have it as their first, and, for second ones, all pods of their nodes, which is where an address
+   * is given again), the policies and labels of their namespaces, and their nodes. Undefined: one of them is not there, or nothing is asked.
+   */
+  async around(names: readonly PodName[] | undefined): Promise<ClusterObjects | undefined> {
+    if (names === undefined) return undefined;
+    const pods = this.#collect('Pod');
+    for (const { namespace, name } of names) {
+      if (await this.#get(`${inNamespace(WATCHED.Pod, namespace)}/${name}`, 'Pod', pods.take)) continue;
+      this.problems.length = 0;
+      return undefined;
+    }
+    const asked = pods.sorted();
+    const namespaces = this.#collect('Namespace');
+    const nodes = this.#collect('Node');
+    const policies = this.#collect('NetworkPolicy');
+    const nodeNames = new Set(asked.flatMap(({ node }) => (node === '' ? [] : [node])));
+    const claims = [
+      ...[...nodeNames].map((node) => `spec.nodeName=${node}`),
+      ...asked.flatMap(({ addresses }) => addresses.map((address) => `status.podIP=${formatAddress(address)}`)),
+    ];
+    await Promise.all([
+      ...claims.map((fieldSelector) => this.#each(WATCHED.Pod, 'Pod', WITHOUT.Pod, pods.take, { fieldSelector })),
+      ...[...new Set(names.map(({ namespace }) => namespace))].flatMap((namespace) => [
+        this.#get(`${WATCHED.Namespace}/${namespace}`, 'Namespace', namespaces.take),
+        this.#eachOfNamespace(WATCHED.NetworkPolicy, 'NetworkPolicy', namespace, policies.take),
+      ]),
+      ...[...nodeNames].map((node) => this.#get(`${WATCHED.Node}/${node}`, 'Node', nodes.take)),
+    ]);
+    return { namespaces: namespaces.sorted(), nodes: nodes.sorted(), policies: policies.sorted(), pods: pods.sorted() };
+  }
+
+  async #projected<K extends ObjectKind>(kind: K): Promise<readonly ObjectOfKind[K][]> {
+    const objects = this.#collect(kind);
+    await this.#each(WATCHED[kind], kind, WITHOUT[kind], objects.take);
+    return objects.sorted();
+  }
+
+  #collect<K extends ObjectKind>(kind: K): Collection<ObjectOfKind[K]> {
+    const objects = new Map<string, ObjectOfKind[K]>();
     const take = (value: unknown): void => {
       const { object, key, problems } = project(kind, value, this.#sharing);
       const origin = `${kind} ${key ?? 'without a name'}`;
-      for (const problem of problems) this.problems.push({ ...problem, severity: severityOf(problem), origin, object: origin });
+      const isKnown = key !== undefined && objects.has(key);
+      if (!isKnown)
+        for (const problem of problems) this.problems.push({ ...problem, severity: severityOf(problem), origin, object: origin });
       if (object === undefined) return;
-      objects.push(object);
+      objects.set(keyOf(kind, object), object);
       if (kind === 'NetworkPolicy' && isFields(value)) {
         this.written.set(keyOf(kind, object), { spec: value['spec'], place: (path) => ({ path }) });
       }
     };
-    await this.#each(WATCHED[kind], kind, WITHOUT[kind], take);
-    return objects.sort((a, b) => byName(named(a), named(b)));
+    return { take, sorted: () => [...objects.values()].sort((a, b) => byName(named(a), named(b))) };
+  }
+
+  /** Whether it is there. One that may not be read counts as there, and is missing. */
+  async #get(path: string, kind: ObjectKind, take: (value: unknown) => void): Promise<boolean> {
+    try {
+      const { object } = await this.#options.client.call({ method: 'GET', path });
+      this.#options.seen?.(kind, object);
+      take(object);
+      return true;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) return false;
+      if (!isForbidden(error)) throw explained(error, this.#options.server);
+      // Listing says more of what is needed.
+      if (kind === 'Pod') return false;
+      this.missing.push({
+        what: `${kind.toLowerCase()} ${path.slice(path.lastIndexOf('/') + 1)}`,
+        reason: error.message,
+        consequence: WITHOUT[kind],
+      });
+      return true;
+    }
+  }
+
+  async #eachOfNamespace(path: string, kind: ObjectKind, namespace: string, take: (value: unknown) => void): Promise<void> {
+    try {
+      await this.#list(inNamespace(path, namespace), (value) => {
+        this.#options.seen?.(kind, value);
+        take(value);
+      });
+    } catch (error) {
+      if (isForbidden(error)) throw forbidden(resourceOf(path), error, this.#options.server, [namespace]);
+      throw explained(error, this.#options.server);
+    }
   }
 
   async services(): ReturnType<Inventory['services']> {
@@ -138,17 +233,23 @@ class ClusterReader {
   }
 
   /** Hands on every object of a kind; of the namespaces in question where not all may be listed. */
-  async #each(path: string, kind: string, consequence: string, read: (value: unknown) => void): Promise<void> {
+  async #each(
+    path: string,
+    kind: string,
+    consequence: string,
+    read: (value: unknown) => void,
+    query: Readonly<Record<string, string>> = {},
+  ): Promise<void> {
     const take = (value: unknown): void => {
       this.#options.seen?.(kind, value);
       read(value);
     };
     try {
-      await this.#list(path, take);
+      await this.#list(path, take, query);
       return;
     } catch (error) {
       if (!isForbidden(error)) throw explained(error, this.#options.server);
-      await this.#eachOfNamespaces(path, kind, consequence, error, take);
+      await this.#eachOfNamespaces(path, kind, consequence, error, take, query);
     }
   }
 
@@ -158,15 +259,16 @@ class ClusterReader {
     consequence: string,
     refusal: ApiError,
     take: (value: unknown) => void,
+    query: Readonly<Record<string, string>>,
   ): Promise<void> {
     const { namespaces, server } = this.#options;
-    const resource = path.slice(path.lastIndexOf('/') + 1);
+    const resource = resourceOf(path);
     const wanted = kind === 'Node' ? [] : namespaces;
     const refused: string[] = [];
     for (const namespace of wanted) {
       try {
         if (kind === 'Namespace') take((await this.#options.client.call({ method: 'GET', path: `${path}/${namespace}` })).object);
-        else await this.#list(`${path.slice(0, -resource.length)}namespaces/${namespace}/${resource}`, take);
+        else await this.#list(inNamespace(path, namespace), take, query);
       } catch (error) {
         const isAbsent = error instanceof ApiError && error.status === 404;
         if (!isForbidden(error) && !isAbsent) throw explained(error, server);
@@ -177,13 +279,13 @@ class ClusterReader {
       throw forbidden(resource, refusal, server, wanted);
     const read = wanted.filter((namespace) => !refused.includes(namespace));
     const what = read.length === 0 ? resource : `${resource} of other namespaces than ${read.join(', ')}`;
-    this.missing.push({ what, reason: refusal.message, consequence });
+    if (this.missing.every((known) => known.what !== what)) this.missing.push({ what, reason: refusal.message, consequence });
   }
 
-  async #list(path: string, take: (value: unknown) => void): Promise<void> {
+  async #list(path: string, take: (value: unknown) => void, asked: Readonly<Record<string, string>> = {}): Promise<void> {
     let next = '';
     do {
-      const query = { limit: String(PAGE), ...(next === '' ? {} : { continue: next }) };
+      const query = { ...asked, limit: String(PAGE), ...(next === '' ? {} : { continue: next }) };
       const { object } = await this.#options.client.call({ method: 'GET', path, query });
       const metadata = isFields(object) ? object['metadata'] : undefined;
       const items = isFields(object) ? (object['items'] ?? []) : undefined;
@@ -192,6 +294,15 @@ class ClusterReader {
       next = typeof metadata['continue'] === 'string' ? metadata['continue'] : '';
     } while (next !== '');
   }
+}
+
+function resourceOf(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1);
+}
+
+function inNamespace(path: string, namespace: string): string {
+  const resource = resourceOf(path);
+  return `${path.slice(0, -resource.length)}namespaces/${namespace}/${resource}`;
 }
 
 function named(object: { readonly name: string; readonly namespace?: string }): { readonly namespace: string; readonly name: string } {

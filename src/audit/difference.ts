@@ -47,7 +47,7 @@ export interface Change {
   readonly families: readonly Family[];
   /** In the order TCP, UDP, SCTP, ICMP, other; at least one. */
   readonly ports: readonly PortSet[];
-  /** Of one of them; those of the others are the same as far as a direction turns. */
+  /** Of one of them. Of a direction that turns the others were answered for the same kind of reason before, and are for the same reason after. */
   readonly before: Verdict;
   readonly after: Verdict;
 }
@@ -62,11 +62,17 @@ export interface IsolationChange {
 }
 
 export interface Difference {
+  /** Everybody who is in the comparison. */
+  readonly parties: readonly Party[];
   readonly changes: readonly Change[];
   readonly isolation: readonly IsolationChange[];
 }
 
 export const PROTOCOLS: readonly Protocol[] = ['TCP', 'UDP', 'SCTP', 'ICMP', 'other'];
+const DIRECTIONS = ['egress', 'ingress'] as const satisfies readonly Direction[];
+const BOTH: readonly Family[] = [4, 6];
+const ONLY_4: readonly Family[] = [4];
+const ONLY_6: readonly Family[] = [6];
 
 export function differenceOf(comparison: Comparison): Difference {
   const parties = partiesOf(comparison);
@@ -75,7 +81,7 @@ export function differenceOf(comparison: Comparison): Difference {
   const groups = groupParties(parties, ({ addresses }) =>
     addresses.map((address) => `${before.end(address).class} ${after.end(address).class}`).join(' '),
   );
-  return { changes: unite(new Comparer(comparison, groups).changes()), isolation: isolationOf(comparison, groups) };
+  return { parties, changes: new Comparer(comparison, groups).changes(), isolation: isolationOf(comparison, groups) };
 }
 
 /** Pods of both states, nodes, and what is outside of the cluster. */
@@ -111,15 +117,24 @@ interface Candidate {
   readonly after: End;
 }
 
-/** What becomes of the connections of two groups, of one family. */
+/** What becomes of the connections of two groups, of one family, for one reason. */
 interface Found {
-  readonly source: Group;
-  readonly destination: Group;
-  readonly family: Family;
+  /** The same where the reasons are the same. */
+  readonly reasons: string;
+  /** The same for the same ports. */
+  portsKey: string;
+  readonly ports: PortSet[];
   /** Numbers of the verdicts. */
   readonly was: number;
   readonly is: number;
-  readonly ports: PortSet[];
+}
+
+/** A change in the making. */
+interface Gathered {
+  readonly one: Found;
+  readonly families: readonly Family[];
+  /** Indexes of groups. */
+  readonly sources: number[];
 }
 
 class Comparer {
@@ -144,17 +159,52 @@ class Comparer {
     });
   }
 
-  *changes(): Generator<Change> {
+  /** Sources to which the same happens are together, and then destinations to which the same happens from the same sources. */
+  changes(): Change[] {
+    const changes = new Map<string, { readonly gathered: Gathered; readonly destinations: Group[] }>();
     for (const [to, destination] of this.#groups.entries()) {
-      for (const [from, source] of this.#groups.entries()) {
-        const found: Found[] = [];
-        for (const family of [4, 6] as const) {
-          const pair = pairAmong(this.#candidates[from]?.[family] ?? [], this.#candidates[to]?.[family] ?? []);
-          if (pair !== undefined && !this.#isUntouched(...pair)) found.push(...this.#compare(source, destination, family, ...pair));
-        }
-        yield* this.#united(found);
+      for (const [key, gathered] of this.#into(to)) {
+        const whole = `${key} ${gathered.sources.join()}`;
+        const known = changes.get(whole);
+        if (known === undefined) changes.set(whole, { gathered, destinations: [destination] });
+        else known.destinations.push(destination);
       }
     }
+    return [...changes.values()].map(({ gathered: { one, families, sources }, destinations }): Change => {
+      const [before, after] = [this.#before.verdictNumbered(one.was), this.#after.verdictNumbered(one.is)];
+      const groups = sources.flatMap((source) => this.#groups[source] ?? []);
+      return { becomes: after.allowed ? 'allowed' : 'denied', sources: groups, destinations, families, ports: one.ports, before, after };
+    });
+  }
+
+  /** What becomes of the connections to a group, by a text that is the same where the same does. */
+  #into(to: number): Map<string, Gathered> {
+    const gathered = new Map<string, Gathered>();
+    for (const from of this.#groups.keys()) {
+      for (const { one, families } of this.#between(from, to)) {
+        const key = `${one.reasons} ${one.portsKey} ${families.join()}`;
+        const known = gathered.get(key);
+        if (known === undefined) gathered.set(key, { one, families, sources: [from] });
+        else known.sources.push(from);
+      }
+    }
+    return gathered;
+  }
+
+  /** Families to which the same happens, on the same ports and for the same reasons, are together. */
+  #between(from: number, to: number): { readonly one: Found; readonly families: readonly Family[] }[] {
+    const of = (family: Family): readonly [Candidate, Candidate] | undefined =>
+      pairAmong(this.#candidates[from]?.[family] ?? [], this.#candidates[to]?.[family] ?? []);
+    const [v4, v6] = [of(4), of(6)];
+    const found4 = v4 === undefined ? [] : this.#compare(...v4);
+    if (v6 === undefined) return found4.map((one) => ({ one, families: ONLY_4 }));
+    if (v4 !== undefined && isAlike(v4[0], v6[0]) && isAlike(v4[1], v6[1])) return found4.map((one) => ({ one, families: BOTH }));
+    const found6 = this.#compare(...v6);
+    const isSame = (a: Found, b: Found): boolean => a.reasons === b.reasons && a.portsKey === b.portsKey;
+    return [
+      ...found4.map((one) => ({ one, families: found6.some((other) => isSame(one, other)) ? BOTH : ONLY_4 })),
+      ...found6.filter((one) => !found4.some((other) => isSame(one, other))).map((one) => ({ one, families: ONLY_6 })),
+    ];
   }
 
   /** Whether the same policies judge them as before. */
@@ -166,23 +216,36 @@ class Comparer {
     );
   }
 
-  *#compare(source: Group, destination: Group, family: Family, from: Candidate, to: Candidate): Generator<Found> {
-    const found = new Map<string, Found>();
+  #compare(from: Candidate, to: Candidate): Found[] {
+    if (this.#isUntouched(from, to)) return [];
+    const found: Found[] = [];
     for (const protocol of PROTOCOLS) {
       for (const { first, last } of this.#pieces(protocol, from, to)) {
         const was = this.#before.verdictNumber(from.before, to.before, protocol, first);
         const is = this.#after.verdictNumber(from.after, to.after, protocol, first);
         if (this.#before.isAllowed(was) === this.#after.isAllowed(is)) continue;
-        const key = `${was} ${is}`;
-        let one = found.get(key);
+        const reasons = this.#reasons(was, is);
+        let one = found.find((known) => known.reasons === reasons);
         if (one === undefined) {
-          one = { source, destination, family, was, is, ports: [] };
-          found.set(key, one);
+          one = { reasons, portsKey: '', ports: [], was, is };
+          found.push(one);
         }
+        one.portsKey += `${protocol} ${first}-${last};`;
         addPorts(one.ports, protocol, first, last);
       }
     }
-    yield* found.values();
+    return found;
+  }
+
+  /** Of each direction that turns: what kind of answer it was, and what it is now. */
+  #reasons(was: number, is: number): string {
+    const [before, after] = [this.#before.directionNumbers(was), this.#after.directionNumbers(is)];
+    let text = '';
+    for (const direction of DIRECTIONS) {
+      const { allowed, reason } = this.#before.directionNumbered(before[direction]);
+      if (allowed !== this.#after.directionNumbered(after[direction]).allowed) text += `${direction} ${reason} ${after[direction]};`;
+    }
+    return text;
   }
 
   /** Ports that no rule of either state tells apart. */
@@ -195,30 +258,11 @@ class Comparer {
     const firsts = [...cuts].sort((a, b) => a - b);
     return firsts.map((first, index) => ({ first, last: (firsts[index + 1] ?? PORT_MAX + 1) - 1 }));
   }
+}
 
-  /** Families to which the same happens, on the same ports and for the same reasons, are one change. */
-  *#united(found: readonly Found[]): Generator<Change> {
-    const byKey = new Map<string, { readonly one: Found; readonly families: Family[] }>();
-    for (const one of found) {
-      const key = `${one.was} ${one.is} ${JSON.stringify(one.ports)}`;
-      const known = byKey.get(key);
-      if (known === undefined) byKey.set(key, { one, families: [one.family] });
-      else known.families.push(one.family);
-    }
-    for (const { one, families } of byKey.values()) {
-      const { source, destination, was, is, ports } = one;
-      const [before, after] = [this.#before.verdictNumbered(was), this.#after.verdictNumbered(is)];
-      yield {
-        becomes: after.allowed ? 'allowed' : 'denied',
-        sources: [source],
-        destinations: [destination],
-        families,
-        ports,
-        before,
-        after,
-      };
-    }
-  }
+/** Whether policies see the same of both, a pod's own two addresses, in either state. */
+function isAlike(v4: Candidate, v6: Candidate): boolean {
+  return v4.before.likeness === v6.before.likeness && v4.after.likeness === v6.after.likeness;
 }
 
 function samePolicies(before: readonly Policy[], after: readonly Policy[]): boolean {
@@ -240,46 +284,9 @@ function addPorts(ports: PortSet[], protocol: Protocol, first: number, last: num
   ports[ports.length - 1] = { protocol, ranges };
 }
 
-/** Changes that differ in their sources only become one, and then those that differ in their destinations only. */
-function unite(changes: Iterable<Change>): Change[] {
-  const names = (groups: readonly Group[]): string => groups.map(({ name }) => name).join('\n');
-  const bySources = united(
-    changes,
-    ({ destinations }) => names(destinations),
-    (into, { sources }) => ({ ...into, sources: [...into.sources, ...sources] }),
-  );
-  return united(
-    bySources,
-    ({ sources }) => names(sources),
-    (into, { destinations }) => ({ ...into, destinations: [...into.destinations, ...destinations] }),
-  );
-}
-
-function united(changes: Iterable<Change>, keyOf: (change: Change) => string, add: (into: Change, change: Change) => Change): Change[] {
-  const byKey = new Map<string, Change>();
-  for (const change of changes) {
-    const { becomes, families, ports } = change;
-    const key = [becomes, families.join(), JSON.stringify(ports), turning(change).join(), reasonsKey(change), keyOf(change)].join('\u0000');
-    const known = byKey.get(key);
-    byKey.set(key, known === undefined ? change : add(known, change));
-  }
-  return [...byKey.values()];
-}
-
 /** Directions whose answers turn: what does it. */
 export function turning({ before, after }: Pick<Change, 'before' | 'after'>): Direction[] {
-  return (['egress', 'ingress'] as const).filter((direction) => before[direction].allowed !== after[direction].allowed);
-}
-
-/** The same for changes that have the same reasons. */
-function reasonsKey(change: Change): string {
-  return turning(change)
-    .flatMap((direction) => [change.before[direction], change.after[direction]])
-    .map((one) => {
-      if (one.reason === 'refused') return `refused ${one.policies.map(nameOf).join(' ')}`;
-      return one.reason === 'admitted' ? `admitted ${nameOf(one.policy)} ${one.rule} ${one.peer} ${one.port}` : one.reason;
-    })
-    .join('\u0000');
+  return DIRECTIONS.filter((direction) => before[direction].allowed !== after[direction].allowed);
 }
 
 function nameOf({ namespace, name }: Policy): string {

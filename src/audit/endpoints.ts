@@ -3,7 +3,7 @@
  * address or a block of them. A name that stands for nothing, or for more than one thing, is an error that says what would be right.
  */
 import { SluiceError } from '../errors.ts';
-import type { Service, ServicePort } from '../kubernetes/service.ts';
+import type { EndpointSlice, Service, ServicePort } from '../kubernetes/service.ts';
 import { WORKLOAD_KINDS, type Workload, type WorkloadKind } from '../kubernetes/workload.ts';
 import { type Address, formatAddress, formatPrefix, parseAddress, type Prefix, readPrefix } from '../policy/address.ts';
 import { nearest } from '../output/nearest.ts';
@@ -16,20 +16,31 @@ export type Endpoint =
   | { readonly kind: 'pod'; readonly name: string; readonly pod: Pod }
   | { readonly kind: 'workload'; readonly name: string; readonly workload: Workload; readonly pods: readonly Pod[] }
   | { readonly kind: 'namespace'; readonly name: string; readonly pods: readonly Pod[] }
-  | { readonly kind: 'service'; readonly name: string; readonly service: Service; readonly backends: readonly Backend[] }
+  | {
+      readonly kind: 'service';
+      readonly name: string;
+      readonly service: Service;
+      /** All that is behind it, on whatever port. */
+      readonly endpoints: readonly ServiceEndpoint[];
+      /** The same for each of its ports. */
+      readonly backends: readonly Backend[];
+    }
   | { readonly kind: 'address'; readonly name: string; readonly address: Address }
   | { readonly kind: 'block'; readonly name: string; readonly prefix: Prefix };
 
-/** Where a connection to a Service's port ends up. */
-export interface Backend {
-  readonly servicePort: ServicePort;
+export interface ServiceEndpoint {
   readonly address: Address;
-  /** After DNAT: what policy judges (row 18). */
-  readonly port: number;
-  readonly protocol: PolicyProtocol;
   /** Undefined: no pod that is known. */
   readonly pod: Pod | undefined;
   readonly ready: boolean;
+}
+
+/** Where a connection to a Service's port ends up. */
+export interface Backend extends ServiceEndpoint {
+  readonly servicePort: ServicePort;
+  /** After DNAT: what policy judges (row 18). */
+  readonly port: number;
+  readonly protocol: PolicyProtocol;
 }
 
 /** What is asked about at the destination. */
@@ -114,6 +125,13 @@ export function namespacesOf(text: string, namespace: string): string[] {
   return [...new Set(readings(text, namespace).map((name) => (name.kind === 'namespace' ? name.name : name.namespace)))];
 }
 
+/** The pod that a name can only stand for; undefined: it is about something else, or may be. */
+export function podNamed(text: string, namespace: string): { readonly namespace: string; readonly name: string } | undefined {
+  if (parseAddress(text) !== undefined || readPrefix(text) !== undefined) return undefined;
+  const [only, second] = readings(text, namespace);
+  return only?.kind === 'pod' && second === undefined ? { namespace: only.namespace, name: only.name } : undefined;
+}
+
 /**
  * @param namespace where names without one are
  * @throws SluiceError `NAME_UNKNOWN`, `NAME_AMBIGUOUS`, `NAME_INVALID`
@@ -180,7 +198,7 @@ async function find(inventory: Inventory, { kind, namespace, name }: Name): Prom
     const service = services.find(isNamed);
     if (service === undefined) return undefined;
     const own = slices.filter((slice) => slice.namespace === namespace && slice.service === name);
-    return { kind, name: `${namespace}/svc/${name}`, service, backends: backendsOf(service, own, inventory) };
+    return { kind, name: `${namespace}/svc/${name}`, service, ...behind(service, own, inventory) };
   }
   const workload = (await inventory.workloads()).find((one) => one.kind === kind && isNamed(one));
   if (workload === undefined) return undefined;
@@ -193,43 +211,59 @@ function podsOf({ namespace, selector }: Workload, pods: readonly Pod[]): Pod[] 
 }
 
 /** As its EndpointSlices say; where it has none (a directory need not have them) as its selector does. */
-function backendsOf(service: Service, slices: Awaited<ReturnType<Inventory['services']>>['slices'], inventory: Inventory): Backend[] {
-  const byName = new Map(inventory.pods.map((pod) => [`${pod.namespace}/${pod.name}`, pod]));
+function behind(
+  service: Service,
+  slices: readonly EndpointSlice[],
+  inventory: Inventory,
+): { readonly endpoints: readonly ServiceEndpoint[]; readonly backends: readonly Backend[] } {
   if (slices.length > 0) {
-    return service.ports.flatMap((servicePort) =>
-      slices.flatMap(({ ports, endpoints }) =>
+    const podOf = podReader(inventory);
+    const ofSlices = slices.map(({ ports, endpoints }) => ({
+      ports,
+      endpoints: endpoints.flatMap(({ addresses, pod, ready }) =>
+        addresses.map((address) => ({ address, pod: podOf(address, pod), ready })),
+      ),
+    }));
+    const backends = service.ports.flatMap((servicePort) =>
+      ofSlices.flatMap(({ ports, endpoints }) =>
         ports
           .filter(({ name, protocol }) => name === servicePort.name && protocol === servicePort.protocol)
-          .flatMap(({ port, protocol }) =>
-            endpoints.flatMap(({ addresses, pod, ready }) =>
-              addresses.map((address) => ({
-                servicePort,
-                address,
-                port: port ?? servicePort.port,
-                protocol,
-                pod: pod === undefined ? inventory.world.podAt(address) : byName.get(pod),
-                ready,
-              })),
-            ),
-          ),
+          .flatMap(({ port = servicePort.port, protocol }) => endpoints.map((endpoint) => ({ servicePort, port, protocol, ...endpoint }))),
       ),
     );
+    return { endpoints: ofSlices.flatMap(({ endpoints }) => endpoints), backends };
   }
   const { selector } = service;
-  if (selector === undefined) return [];
+  if (selector === undefined) return { endpoints: [], backends: [] };
   const chosen = inventory.pods.filter(
     (pod) =>
       pod.namespace === service.namespace &&
       !pod.terminal &&
       Object.entries(selector).every(([key, value]) => pod.labels.get(key) === value),
   );
-  return service.ports.flatMap((servicePort) =>
+  const endpointsOf = (pod: Pod): ServiceEndpoint[] => pod.addresses.map((address) => ({ address, pod, ready: true }));
+  const backends = service.ports.flatMap((servicePort) =>
     chosen.flatMap((pod) =>
       targetsOf(servicePort, pod).flatMap((port) =>
-        pod.addresses.map((address) => ({ servicePort, address, port, protocol: servicePort.protocol, pod, ready: true })),
+        endpointsOf(pod).map((endpoint) => ({ servicePort, port, protocol: servicePort.protocol, ...endpoint })),
       ),
     ),
   );
+  return { endpoints: chosen.flatMap(endpointsOf), backends };
+}
+
+/**
+ * Whose an address of an EndpointSlice is. The slice may be older than the pods: the name that it has counts only where the address is
+ * nobody else's now, and the pod's (a hostNetwork pod's is its node's as well).
+ */
+function podReader({ pods, world }: Inventory): (address: Address, named: string | undefined) => Pod | undefined {
+  const byName = new Map(pods.map((pod) => [`${pod.namespace}/${pod.name}`, pod]));
+  return (address, named) => {
+    const owner = world.podAt(address);
+    if (owner !== undefined || named === undefined) return owner;
+    const pod = byName.get(named);
+    return pod !== undefined && !pod.terminal && pod.addresses.includes(address) ? pod : undefined;
+  };
 }
 
 /** A pod's own number of a port that a Service names: of several the first, as the EndpointSlice controller takes it. */

@@ -7,7 +7,7 @@ import { nearest } from '../output/nearest.ts';
 import { type Address, familyOf, formatAddress, type Prefix } from '../policy/address.ts';
 import type { Pod, PolicyProtocol } from '../policy/objects.ts';
 import { ownsAddresses, type World } from '../policy/world.ts';
-import { type Backend, type Destination, type Endpoint, type PortQuestion, resolveEndpoint } from './endpoints.ts';
+import { type Destination, type Endpoint, type PortQuestion, resolveEndpoint, type ServiceEndpoint } from './endpoints.ts';
 import type { Inventory } from './inventory.ts';
 
 /** A pod, or what is called by its address. */
@@ -88,10 +88,10 @@ export async function endsOf(inventory: Inventory, source: Endpoint, destination
   };
 }
 
-type ServiceEndpoint = Extract<Endpoint, { kind: 'service' }>;
+type AskedService = Extract<Endpoint, { kind: 'service' }>;
 
 /** An address that no pod and no node has may be a Service's. Not being able to read Services says nothing of the address. */
-async function serviceAt(inventory: Inventory, address: Address): Promise<ServiceEndpoint | undefined> {
+async function serviceAt(inventory: Inventory, address: Address): Promise<AskedService | undefined> {
   const { world } = inventory;
   if (world.podAt(address) !== undefined || world.nodeAt(address) !== undefined) return undefined;
   try {
@@ -135,7 +135,8 @@ class EndsReader {
         return this.#podMembers(living);
       }
       case 'service':
-        return membersOfBackends(endpoint.backends).map(({ member }) => member);
+        this.#leaveOutUnlessBehind(endpoint, endpoint.endpoints);
+        return membersBehind(endpoint.endpoints).map(({ member }) => member);
       case 'address':
         return [this.#memberAt(endpoint.address)];
       case 'block':
@@ -239,9 +240,19 @@ class EndsReader {
     this.note('PORT_UNDECLARED', `no container of ${who} declares ${protocol} ${port}${hint}; policy judges it all the same`);
   }
 
-  serviceTargets({ name, service, backends }: ServiceEndpoint, port: PortQuestion | undefined): Target[] {
+  /** Why nobody is behind a Service, where that is so. */
+  #leaveOutUnlessBehind({ name, service }: AskedService, found: readonly unknown[]): void {
     if (service.externalName !== undefined) {
       this.leaveOut(name, `it is of type ExternalName, a name in DNS for ${service.externalName}: ask about the addresses that this has`);
+    } else if (found.length === 0) {
+      this.leaveOut(name, `it has no endpoints (${noEndpoints(service)}): whoever connects to it reaches nobody, whatever policies say`);
+    }
+  }
+
+  serviceTargets(endpoint: AskedService, port: PortQuestion | undefined): Target[] {
+    const { name, service, endpoints, backends } = endpoint;
+    if (service.externalName !== undefined) {
+      this.#leaveOutUnlessBehind(endpoint, []);
       return [];
     }
     if (port?.kind === 'icmp') {
@@ -256,15 +267,15 @@ class EndsReader {
     );
     if (wanted.length === 0 && direct === undefined) {
       const has = service.ports.map((of) => `${of.port}/${of.protocol}${of.name === '' ? '' : ` (${of.name})`}`);
-      throw new SluiceError('PORT_UNKNOWN', `${name} has no port ${describePort(port)}`, {
-        hint: has.length === 0 ? 'It has no ports at all: ask about its pods.' : `It has ${has.join(', ')}.`,
+      const what = port === undefined ? 'declares no ports' : `has no port ${describePort(port)}`;
+      const number = service.headless ? `${name}:80` : 'its pods';
+      throw new SluiceError('PORT_UNKNOWN', `${name} ${what}`, {
+        hint: has.length === 0 ? `It has none at all: ask about ${number}.` : `It has ${has.join(', ')}.`,
         exitStatus: 2,
       });
     }
-    if (backends.length === 0) {
-      this.leaveOut(name, `it has no endpoints (${noEndpoints(service)}): whoever connects to it reaches nobody, whatever policies say`);
-      return [];
-    }
+    this.#leaveOutUnlessBehind(endpoint, direct === undefined ? backends : endpoints);
+    if ((direct === undefined ? backends : endpoints).length === 0) return [];
     if (service.headless) {
       this.note(
         'SERVICE_HEADLESS',
@@ -272,7 +283,7 @@ class EndsReader {
       );
       if (direct !== undefined) {
         const protocol = port?.kind === 'port' ? (port.protocol ?? 'TCP') : 'TCP';
-        return membersOfBackends(backends).map(({ member }) => ({ member, asks: [{ protocol, ports: [{ port: direct }] }] }));
+        return membersBehind(endpoints).map(({ member }) => ({ member, asks: [{ protocol, ports: [{ port: direct }] }] }));
       }
     } else {
       this.note(
@@ -294,7 +305,7 @@ class EndsReader {
     if (unready.length > 0) {
       this.note('ENDPOINT_NOT_READY', `${unready.join(', ')}: not ready, so that ${name} sends nothing there now`);
     }
-    return membersOfBackends(chosen).map(({ member, backends: of }) => ({
+    return membersBehind(chosen).map(({ member, endpoints: of }) => ({
       member,
       asks: asksFor(
         of.map(({ protocol, port: target, servicePort }) => ({
@@ -322,7 +333,7 @@ function describePort(port: PortQuestion | undefined): string {
   return `${port.port}${port.protocol === undefined ? '' : `/${port.protocol}`}`;
 }
 
-function noEndpoints({ selector }: ServiceEndpoint['service']): string {
+function noEndpoints({ selector }: AskedService['service']): string {
   if (selector === undefined) return 'it selects no pods, and has no EndpointSlice with addresses';
   const labels = Object.entries(selector).map(([key, value]) => `${key}=${value}`);
   return labels.length === 0 ? 'its selector is empty' : `no pod that is ready for it has ${labels.join(',')}, or declares its targetPort`;
@@ -353,12 +364,12 @@ function asksFor(ports: readonly (AskedPort & { readonly protocol: PolicyProtoco
   });
 }
 
-/** Backends are of an address and a port each; here they are pods again, with an address of each family. */
-function membersOfBackends(backends: readonly Backend[]): { readonly member: Member; readonly backends: readonly Backend[] }[] {
-  const groups = Map.groupBy(backends, ({ pod, address }) => (pod === undefined ? formatAddress(address) : keyOf(pod)));
+/** Endpoints are of an address each, and perhaps a port; here they are pods again, with an address of each family. */
+function membersBehind<E extends ServiceEndpoint>(endpoints: readonly E[]): { readonly member: Member; readonly endpoints: readonly E[] }[] {
+  const groups = Map.groupBy(endpoints, ({ pod, address }) => (pod === undefined ? formatAddress(address) : keyOf(pod)));
   return [...groups].map(([name, of]) => ({
     member: { name, pod: of[0]?.pod, addresses: firstOfEachFamily(of.map(({ address }) => address)) },
-    backends: of,
+    endpoints: of,
   }));
 }
 

@@ -3,6 +3,7 @@ import * as z from 'zod';
 import type { AppliedObject } from '../audit/difference-objects.ts';
 import type { FlowDifference } from '../audit/difference-flows.ts';
 import { type Change, type Difference, type IsolationChange, type PortSet, turning } from '../audit/difference.ts';
+import type { MissingKind } from '../audit/inventory.ts';
 import { API_VERSION } from '../output/document.ts';
 import { formatAddress } from '../policy/address.ts';
 import type { Group } from '../policy/equivalence-parties.ts';
@@ -22,14 +23,20 @@ const EndpointGroup = z.strictObject({
   members: z.array(z.string()).describe('namespace/pod, node/NAME, or the addresses that are meant by outside.'),
 });
 
+const Reason = z.enum(['external', 'node', 'not-isolated', 'same-pod', 'own-node', 'admitted', 'refused']);
+
 const Answer = z.strictObject({
   allowed: z.boolean(),
-  reason: z.enum(['external', 'node', 'not-isolated', 'same-pod', 'own-node', 'admitted', 'refused']),
+  reason: Reason,
   policies: z.array(z.string()).describe('namespace/name of the policy that admits it, or of all that isolate and do not.'),
   fields: z.array(z.string()).optional().describe('Field paths in the policy of what admits it.'),
 });
 
-const Turn = z.strictObject({ direction: z.enum(['ingress', 'egress']), before: Answer, after: Answer });
+const Turn = z.strictObject({
+  direction: z.enum(['ingress', 'egress']),
+  before: z.strictObject({ allowed: z.boolean(), reason: Reason }),
+  after: Answer,
+});
 
 const Ports = z.strictObject({
   protocol: z.enum(['TCP', 'UDP', 'SCTP', 'ICMP', 'other']),
@@ -71,6 +78,9 @@ export const DiffDocument = z
     objects: z.array(ChangedObject),
     changes: z.array(ConnectionChange).describe('Connections that become allowed or denied; a pod and itself, and its own node, never do.'),
     isolation: z.array(IsolationRecord),
+    missing: z
+      .array(z.strictObject({ what: z.string(), reason: z.string(), consequence: z.string() }))
+      .describe('Objects that may not be read, and what that means for the answer.'),
     flows: z
       .strictObject({
         node: z.string(),
@@ -88,6 +98,7 @@ export type LiveFlow = z.infer<typeof LiveFlow>;
 
 export interface DiffFacts {
   readonly origin: string;
+  readonly missing: readonly MissingKind[];
   readonly done: readonly AppliedObject[];
   readonly difference: Difference;
   readonly flows: (FlowDifference & { readonly node: string }) | undefined;
@@ -95,7 +106,7 @@ export interface DiffFacts {
   readonly nameOf: (question: Question, end: 'source' | 'destination') => string;
 }
 
-export function diffDocument({ origin, done, difference, flows, nameOf }: DiffFacts): DiffDocument {
+export function diffDocument({ origin, missing, done, difference, flows, nameOf }: DiffFacts): DiffDocument {
   const flow = (question: Question): LiveFlow => ({
     source: nameOf(question, 'source'),
     destination: nameOf(question, 'destination'),
@@ -109,6 +120,7 @@ export function diffDocument({ origin, done, difference, flows, nameOf }: DiffFa
     objects: done.map((one) => ({ ...one })),
     changes: difference.changes.map(changeRecord),
     isolation: difference.isolation.map(isolationRecord),
+    missing: missing.map((one) => ({ ...one })),
     ...(flows === undefined
       ? {}
       : { flows: { node: flows.node, judged: flows.judged, cut: flows.cut.map(flow), restored: flows.restored.map(flow) } }),
@@ -125,7 +137,7 @@ function changeRecord(change: Change): z.infer<typeof ConnectionChange> {
     ports: ports.map(portsRecord),
     turns: turning(change).map((direction) => ({
       direction,
-      before: answerRecord(before[direction], direction),
+      before: { allowed: before[direction].allowed, reason: before[direction].reason },
       after: answerRecord(after[direction], direction),
     })),
   };

@@ -3,7 +3,7 @@ import type { AppliedObject } from '../audit/difference-objects.ts';
 import { type Change, type IsolationChange, isWhole, otherPorts, type PortSet, PROTOCOLS, turning } from '../audit/difference.ts';
 import { DEFAULT_WIDTH, wrapList } from '../output/lists.ts';
 import type { Paint } from '../output/colour.ts';
-import type { Group } from '../policy/equivalence-parties.ts';
+import type { Group, Party } from '../policy/equivalence-parties.ts';
 import type { DirectionVerdict } from '../policy/evaluate.ts';
 import type { Direction } from '../policy/objects.ts';
 import type { PortRange } from '../policy/ports.ts';
@@ -22,11 +22,12 @@ export function* diffReport(
   for (const each of done) yield objectLine(each, paint);
   yield '';
   const { changes, isolation } = difference;
-  for (const each of isolation) yield* isolationLines(each, paint, width);
+  const crowds = new Crowds(difference.parties);
+  for (const each of isolation) yield* isolationLines(each, crowds, paint, width);
   if (isolation.length > 0) yield '';
   const sorted = [...changes.filter(({ becomes }) => becomes === 'denied'), ...changes.filter(({ becomes }) => becomes === 'allowed')];
   for (const change of sorted) {
-    yield* changeLines(change, paint, width);
+    yield* changeLines(change, crowds, paint, width);
     yield '';
   }
   if (changes.length === 0) yield 'No connection becomes allowed or denied.';
@@ -46,25 +47,55 @@ function objectLine({ change, kind, name }: AppliedObject, paint: Paint): string
   return change === 'unchanged' || change === 'absent' ? paint('dim', text) : text;
 }
 
-function* isolationLines({ direction, becomes, pods, policies }: IsolationChange, paint: Paint, width: number): Generator<string> {
+function* isolationLines(
+  { direction, becomes, pods, policies }: IsolationChange,
+  crowds: Crowds,
+  paint: Paint,
+  width: number,
+): Generator<string> {
   const by = policies.map(({ namespace, name }) => `${namespace}/${name}`).join(', ');
   const text =
     becomes === 'isolated' ? `isolated for ${direction} from now on, by ${by}:` : `no longer isolated for ${direction} (was by ${by}):`;
   yield paint('yellow', text);
-  for (const line of wrapList(namesOf(pods), width - 2)) yield `  ${line}`;
+  for (const line of wrapList(crowds.names(pods, []), width - 2)) yield `  ${line}`;
 }
 
-function* changeLines(change: Change, paint: Paint, width: number): Generator<string> {
+function* changeLines(change: Change, crowds: Crowds, paint: Paint, width: number): Generator<string> {
   const { becomes, sources, destinations, families, ports } = change;
   const only = families.length === 1 && isOfBoth(sources, destinations) ? `, IPv${families[0]} only` : '';
   yield `${paint(becomes === 'denied' ? 'red' : 'green', `becomes ${becomes}`)}: ${paint('bold', portsText(ports))}${only}`;
-  yield* labelled('from', namesOf(sources), width);
-  yield* labelled('to', namesOf(destinations), width);
+  yield* labelled('from', crowds.names(sources, destinations), width);
+  yield* labelled('to', crowds.names(destinations, sources), width);
   for (const line of reasons(change)) yield* labelled('because', [line], width);
 }
 
-function namesOf(groups: readonly Group[]): string[] {
-  return groups.map(({ name }) => name);
+/** Names groups, and together those that are everybody of a namespace: `dev/* (12 pods)`. */
+class Crowds {
+  readonly #sizes = new Map<string, number>();
+
+  constructor(parties: readonly Party[]) {
+    for (const { kind, namespace } of parties) if (kind === 'pod') this.#sizes.set(namespace, (this.#sizes.get(namespace) ?? 0) + 1);
+  }
+
+  /** @param others at the other end: a pod that is alone there does not reach itself, and need not be among them */
+  names(groups: readonly Group[], others: readonly Group[]): string[] {
+    const alone = others.length === 1 && others[0]?.parties.length === 1 ? others[0].parties[0] : undefined;
+    const namespaces = new Map<string, Group[]>();
+    const names: string[] = [];
+    for (const group of groups) {
+      const known = namespaces.get(group.namespace);
+      if (group.kind !== 'pod') names.push(group.name);
+      else if (known === undefined) namespaces.set(group.namespace, [group]);
+      else known.push(group);
+    }
+    const ofPods = [...namespaces].flatMap(([namespace, own]) => {
+      const members = own.reduce((sum, { parties }) => sum + parties.length, 0);
+      const isAlone = alone?.kind === 'pod' && alone.namespace === namespace && !own.some(({ parties }) => parties.includes(alone));
+      const isWhole = own.length > 1 && members + (isAlone ? 1 : 0) === this.#sizes.get(namespace);
+      return isWhole ? [`${namespace}/* (${members} pods)`] : own.map(({ name }) => name);
+    });
+    return [...ofPods, ...names];
+  }
 }
 
 /** Whether any of them could be reached in both families. */

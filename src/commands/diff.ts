@@ -101,6 +101,7 @@ function factsOf(inventory: Inventory, { objects, done, onlyPolicies }: Applied,
   };
   return {
     origin: inventory.origin,
+    missing: inventory.missing,
     done,
     difference,
     flows: liveFlows(inventory, lookAtHand(inventory, flags), is),

@@ -2,7 +2,7 @@
 import { Command, Option } from 'commander';
 import { isAssumed } from '../audit/assumed-addresses.ts';
 import { type AtHand, lookAtHand, tableAtHand } from '../audit/at-hand.ts';
-import { ENDPOINT_HELP, namespacesOf, parseDestination, resolveEndpoint } from '../audit/endpoints.ts';
+import { ENDPOINT_HELP, namespacesOf, parseDestination, podNamed, resolveEndpoint } from '../audit/endpoints.ts';
 import type { DirectionExplanation } from '../audit/explanation.ts';
 import { endsOf, type Member, type Note } from '../audit/explanation-ends.ts';
 import { type ExplainedFlow, explainFlows, type Group } from '../audit/explanation-flows.ts';
@@ -61,7 +61,8 @@ async function run(source: string, destination: string, flags: ExplainFlags): Pr
   // Before anything is read: what is called wrongly is said at once.
   const { name } = parseDestination(destination);
   const namespaces = [...new Set([...namespacesOf(source, flags.namespace), ...namespacesOf(name, flags.namespace)])];
-  const inventory = await openInventory(flags, { namespaces, assume: true });
+  const ends = [podNamed(source, flags.namespace), podNamed(name, flags.namespace)].filter((end) => end !== undefined);
+  const inventory = await openInventory(flags, { namespaces, pods: ends.length === 2 ? ends : undefined, assume: true });
   const document = await explain(inventory, source, destination, flags);
   if (!document.allowed || document.flows.some(disagrees)) process.exitCode = 1;
   const { stdout } = process;

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { SluiceError } from '../errors.ts';
+import type { PodName } from '../audit/cluster-inventory.ts';
 import type { Assumption } from '../audit/assumed-addresses.ts';
 import type { Inventory, Seen } from '../audit/inventory.ts';
 import { paintFor } from '../output/colour.ts';
@@ -17,6 +18,8 @@ export interface InventoryFlags {
 export interface InventoryQuestion {
   /** Namespaces that the question is about: whoever may not list the whole cluster has at least these. */
   readonly namespaces?: readonly string[];
+  /** The question is about these pods, and about nobody else: of a cluster no more is read than that takes. */
+  readonly pods?: readonly PodName[] | undefined;
   /** Not told of what a bundle holds. */
   readonly seen?: Seen;
   /** Pods of a directory that have no address, and workloads that have no pods, take part in the answer (see assumed-addresses.ts). */
@@ -84,7 +87,7 @@ function* assumptions(pods: Assumption['pods'], workloads: Assumption['workloads
 /** Reads the objects, and says nothing: for a second look. @throws SluiceError as {@link openInventory} */
 export async function readInventory(
   { kubeconfig, context, source, bundle }: InventoryFlags,
-  { namespaces = [], seen }: InventoryQuestion = {},
+  { namespaces = [], pods, seen }: InventoryQuestion = {},
 ): Promise<Inventory> {
   const given = Object.entries({ '--kubeconfig': kubeconfig ?? context, '--source': source, '--bundle': bundle });
   const named = given.flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
@@ -102,7 +105,7 @@ export async function readInventory(
   ]);
   const client = await ApiClient.open({ file: kubeconfig, context, userAgent: `sluice/${packageJson.version}` });
   // Connections that are kept alive do not hold the process up; what is read later goes over the same ones.
-  return await readCluster({ client, server: await client.server(), namespaces, seen });
+  return await readCluster({ client, server: await client.server(), namespaces, pods, seen });
 }
 
 function placeOf({ source, bundle }: InventoryFlags): string {

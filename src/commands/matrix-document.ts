@@ -1,5 +1,6 @@
 /** The document that `sluice matrix -o json|yaml` prints, and its lines for CSV; all of it made piece by piece, since it may be large. */
 import * as z from 'zod';
+import type { MissingKind } from '../audit/inventory.ts';
 import { formatAddress } from '../policy/address.ts';
 import type { Group } from '../policy/equivalence-parties.ts';
 import { API_VERSION } from '../output/document.ts';
@@ -51,6 +52,9 @@ export const MatrixDocument = z
     by: z.enum(['group', 'pod']).describe('group: endpoints with equal labels and equal verdicts are one; pod: each is by itself.'),
     allowed: z.int().describe('Connections between two endpoints on a port that was named or declared, counted for each family.'),
     denied: z.int(),
+    missing: z
+      .array(z.strictObject({ what: z.string(), reason: z.string(), consequence: z.string() }))
+      .describe('Objects that may not be read, and what that means for the answer.'),
     sources: z.array(EndpointGroup),
     destinations: z.array(EndpointGroup),
     flows: z.array(Flow).describe('One for each source, destination, port and verdict; none for a pod and itself.'),
@@ -64,10 +68,11 @@ export interface MatrixFacts {
   readonly grid: Grid;
   readonly origin: string;
   readonly by: 'group' | 'pod';
+  readonly missing: readonly MissingKind[];
 }
 
 /** Text of the document, in pieces. JSON has a flow on each line, and so has YAML, which JSON is a part of. */
-export function* matrixDocument(format: 'json' | 'yaml', { grid, origin, by }: MatrixFacts): Generator<string> {
+export function* matrixDocument(format: 'json' | 'yaml', { grid, origin, by, missing }: MatrixFacts): Generator<string> {
   const { allowed, denied } = countFlows(grid);
   const head = { apiVersion: API_VERSION, kind: 'Matrix', origin, by, allowed, denied } satisfies Partial<MatrixDocument>;
   const isJson = format === 'json';
@@ -87,6 +92,7 @@ export function* matrixDocument(format: 'json' | 'yaml', { grid, origin, by }: M
     yield isJson ? `  "${name}": ${JSON.stringify(value)},\n` : `${name}: ${JSON.stringify(value)}\n`;
   }
   const targets = grid.blocks.map(({ destination }) => destination);
+  yield* list('missing', missing, false);
   yield* list('sources', grid.sources.map(groupRecord), false);
   yield* list('destinations', targets.map(groupRecord), false);
   yield* list('flows', flowRecords(grid), true);

@@ -2,7 +2,10 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { resolveEndpoint } from '../audit/endpoints.ts';
 import type { Inventory } from '../audit/inventory.ts';
+import { SluiceError } from '../errors.ts';
+import { DEFAULT_NAMESPACE } from '../kubernetes/metadata.ts';
 import { paintFor } from '../output/colour.ts';
 import { Equivalence } from '../policy/equivalence.ts';
 import type { Party } from '../policy/equivalence-parties.ts';
@@ -26,7 +29,7 @@ interface MatrixFlags extends InventoryFlags {
 }
 
 export function command(): Command {
-  const endpoint = 'namespace/pod, namespace/*, namespace or an address; repeatable';
+  const endpoint = 'namespace/pod, namespace/KIND/name (deploy, sts, svc …), namespace or an address; repeatable';
   return addInventoryOptions(
     new Command('matrix').description(
       'Show who may reach whom, as the policies say; no kernel is asked.\n' +
@@ -72,8 +75,8 @@ async function run(flags: MatrixFlags): Promise<void> {
   const { output, from = [], to = [] } = flags;
   const named = from.length > 0 && to.length > 0 ? [...from, ...to].map((name) => name.split('/')[0] ?? '') : [];
   const inventory = await openInventory(flags, { namespaces: [...new Set(named)] });
-  const grid = ask(inventory, flags);
-  const facts = { grid, origin: inventory.origin, by: flags.by };
+  const grid = ask(inventory, { ...flags, from: await podsOf(inventory, from), to: await podsOf(inventory, to) });
+  const facts = { grid, origin: inventory.origin, by: flags.by, missing: inventory.missing };
   const { stdout } = process;
   const write = async (text: Iterable<string>): Promise<void> => pipeline(Readable.from(inPieces(text)), stdout, { end: false });
   switch (output) {
@@ -90,6 +93,19 @@ async function run(flags: MatrixFlags): Promise<void> {
     case 'html':
       return await write((await import('./matrix-page.ts')).matrixPage(facts));
   }
+}
+
+/** In place of workloads and Services the pods that these are. @throws SluiceError where one is not there, or has no pod */
+async function podsOf(inventory: Inventory, names: readonly string[]): Promise<string[]> {
+  const pods = names.map(async (name) => {
+    if (name.split('/').length !== 3) return [name];
+    const found = await resolveEndpoint(inventory, name, DEFAULT_NAMESPACE);
+    const own = found.kind === 'service' ? found.backends.flatMap(({ pod }) => pod ?? []) : 'pods' in found ? found.pods : [];
+    if (found.kind === 'pod') return [`${found.pod.namespace}/${found.pod.name}`];
+    if (own.length > 0) return own.map((pod) => `${pod.namespace}/${pod.name}`);
+    throw new SluiceError('ENDPOINT_EMPTY', `${name} has no pods`, { exitStatus: 2, hint: 'Name pods, a namespace or an address.' });
+  });
+  return (await Promise.all(pods)).flat();
 }
 
 function ask(inventory: Inventory, { from = [], to = [], port, external, by }: MatrixFlags): Grid {

@@ -78,12 +78,14 @@ function portText({ protocol, protocolNumber, icmp, destination }: FlowRecord): 
 }
 
 function denialText({ audited, policies, reason }: Denied): string {
+  if (reason === 'unknown') return audited ? 'audited: would be refused, by whom is not known' : 'refused, by whom is not known';
   if (reason === 'changed') return audited ? 'would be refused, and is allowed by now' : 'refused, and allowed by now';
   return `${audited ? 'audited: would be refused by' : 'refused by'} ${policies.join(', ')}`;
 }
 
 function admissionText({ egress, ingress }: AllowedFlow): string {
   const refused = [egress, ingress].find(({ allowed }) => !allowed);
+  if (refused === ingress && refused.node !== undefined) return `as far as here; refused on ${refused.node} by ${refused.policies.join(', ')}`;
   if (refused !== undefined) return `audited, or changed since: refused by ${refused.policies.join(', ')}`;
   const admitted = [egress, ingress].flatMap(({ policies: [policy], place }) => (policy === undefined ? [] : [`${policy} ${place}`]));
   return admitted.length === 0 ? 'no policy isolates' : `admitted by ${admitted.join(', ')}`;

@@ -33,7 +33,7 @@ const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, 
 export function parseSince(text: string, now: number): string {
   const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/gy)];
   if (parts.length > 0 && parts.map(([part]) => part).join('') === text) {
-    return new Date(now - parts.reduce((sum, [, value, unit = '']) => sum + Number(value) * (UNIT_MS[unit] ?? 0), 0)).toISOString();
+    return timeText(now - parts.reduce((sum, [, value, unit = '']) => sum + Number(value) * (UNIT_MS[unit] ?? 0), 0));
   }
   // With an offset or Z: without one the time would be anybody's.
   const at = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text)
@@ -41,7 +41,12 @@ export function parseSince(text: string, now: number): string {
     : Number.NaN;
   if (Number.isNaN(at))
     throw new InvalidArgumentError('It is a time before now, such as 90s, 5m or 1h30m, or one such as 2026-11-21T12:00:00Z.');
-  return new Date(at).toISOString();
+  return timeText(at);
+}
+
+/** No agent remembers longer than since 1970; what is earlier may have no date, or none that RFC 3339 can write. */
+function timeText(at: number): string {
+  return new Date(Math.max(0, at)).toISOString();
 }
 
 /** `80`, `53/UDP`. @throws InvalidArgumentError */

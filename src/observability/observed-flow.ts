@@ -59,9 +59,12 @@ export const DENIED = z.object({
   audited: z.boolean(),
   /** Those that isolate the pod in this direction, none of which admits it. */
   policies,
-  /** `changed`: by the time that the packet was read, policy allowed it. */
-  reason: z.enum(['refused', 'changed']),
-  /** Only where they were asked for; none where policy allows the connection by now. */
+  /**
+   * `changed`: by the time that the packet was read, policy allowed it. `unknown`: which policies refused it is not known, as the agent
+   * has just started, or the pod is gone; `policies` is empty then.
+   */
+  reason: z.enum(['refused', 'changed', 'unknown']),
+  /** Only where they were asked for; none where policy allows the connection by now, or where it is not known who refuses it. */
   suggestions: z.array(SUGGESTION).optional(),
 });
 
@@ -73,9 +76,14 @@ const VERDICT = z.object({
   policies,
   /** Of `admitted`: which rule of the policy, `ingress[0].from[1]`. */
   place: z.string().optional(),
+  /** The node of the pod that the direction is about, where that is another: its agent judges. */
+  node: z.string().optional(),
 });
 
-/** A new connection that was let through. `refused` means that it is audited, or that policy has changed meanwhile. */
+/**
+ * A new connection that was let through here. `refused` means that it is audited, that policy has changed meanwhile, or of `ingress` with
+ * a `node` that it gets no further than there.
+ */
 export const ALLOWED = z.object({ kind: z.literal('Allowed'), ...CONNECTION, egress: VERDICT, ingress: VERDICT });
 
 /** Connections that are not shown. */

@@ -198,14 +198,20 @@ export class Equivalence {
 
   /** The verdict that has this number. */
   verdictNumbered(number: number): Verdict {
-    const [egress, ingress] = [this.#directions[Math.floor(number / DIRECTIONS)], this.#directions[number % DIRECTIONS]];
-    if (egress === undefined || ingress === undefined) throw new RangeError(`no verdict has number ${number}`);
-    return verdictOf(egress, ingress);
+    const { egress, ingress } = this.directionNumbers(number);
+    return verdictOf(this.directionNumbered(egress), this.directionNumbered(ingress));
   }
 
   /** Of which two answers a verdict is made up: numbers that are equal where the answers are. */
   directionNumbers(number: number): Readonly<Record<Direction, number>> {
     return { egress: Math.floor(number / DIRECTIONS), ingress: number % DIRECTIONS };
+  }
+
+  /** The answer that has this number. */
+  directionNumbered(number: number): DirectionVerdict {
+    const direction = this.#directions[number];
+    if (direction === undefined) throw new RangeError(`no answer has number ${number}`);
+    return direction;
   }
 
   /** Whether the verdict of this number allows; what {@link verdictNumbered} says, and cheaper. */

@@ -3,8 +3,12 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { readCluster } from '../../src/audit/cluster-inventory.ts';
+import { explain } from '../../src/commands/explain.ts';
+import { ApiClient } from '../../src/kubernetes/api/client.ts';
 import { ApiServer } from '../../src/lab/api/api-server.ts';
 import { isFields } from '../../src/policy/problems.ts';
+import { NO_KERNEL } from './support/audit-answers.ts';
 import { describeWithApi } from './support/describe-with-api.ts';
 
 const BIN = join(import.meta.dirname, '../../bin');
@@ -52,7 +56,7 @@ describeWithApi('the audit commands, of an API server', function () {
     return api.admin.call({ method: 'POST', path, body: object });
   }
 
-  async function pod(namespace: string, name: string, ip: string, ports: readonly object[] = []): Promise<void> {
+  async function pod(namespace: string, name: string, ip: string, ports: readonly object[] = [], second?: string): Promise<void> {
     await create(`/api/v1/namespaces/${namespace}/serviceaccounts`, { metadata: { name: 'default' } }).catch(() => undefined);
     await create(`/api/v1/namespaces/${namespace}/pods`, {
       metadata: { name, labels: { app: name } },
@@ -62,7 +66,7 @@ describeWithApi('the audit commands, of an API server', function () {
       method: 'PATCH',
       path: `/api/v1/namespaces/${namespace}/pods/${name}/status`,
       contentType: 'application/merge-patch+json',
-      body: { status: { phase: 'Running', podIP: ip, podIPs: [{ ip }] } },
+      body: { status: { phase: 'Running', podIP: ip, podIPs: [{ ip }, ...(second === undefined ? [] : [{ ip: second }])] } },
     });
   }
 
@@ -129,10 +133,66 @@ describeWithApi('the audit commands, of an API server', function () {
     const { status, stdout, stderr } = sluice(['explain', 'shop/web-1', 'shop/db-0:5432'], kubeconfig);
     assert.equal(status, 1);
     assert.match(stdout, /shop\/db-from-api/u);
+    // Others may claim the same address; the node and the labels of the namespace.
     assert.match(stderr, /missing: pods of other namespaces than shop: .*forbidden/u);
-    assert.match(stderr, /missing: nodes: .*forbidden/u);
-    assert.match(stderr, /missing: namespaces: .*forbidden/u);
-    assert.match(stderr, /missing: networkpolicies of other namespaces than shop/u);
+    assert.match(stderr, /missing: node node-a: .*forbidden/u);
+    assert.match(stderr, /missing: namespace shop: .*forbidden/u);
+    assert.equal(stderr.match(/^missing:/gmu)?.length, 3);
+  });
+
+  it('who may list one namespace only hears what a question about everybody lacks', async () => {
+    const kubeconfig = await limited('developer-2', ['pods', 'networkpolicies']);
+    const { status, stdout, stderr } = sluice(['explain', '192.0.2.1', 'shop/db-0:5432'], kubeconfig);
+    assert.equal(status, 1);
+    assert.match(stdout, /shop\/db-from-api/u);
+    for (const what of [
+      'pods of other namespaces than shop',
+      'nodes',
+      'namespaces of other namespaces than shop',
+      'networkpolicies of other namespaces than shop',
+    ]) {
+      assert.match(stderr, new RegExp(`missing: (${what}|namespaces): .*forbidden`, 'u'));
+    }
+  });
+
+  it('what is read around two pods gives the answer that everything gives, whoever else has their addresses', async () => {
+    await pod('shop', 'old', '10.244.1.50');
+    await pod('shop', 'heir', '10.244.1.50');
+    await pod('office', 'second', '10.244.1.51', [], 'fd00::51');
+    await pod('office', 'third', '10.244.1.52', [], 'fd00::51');
+    const client = await ApiClient.open({ file: api.kubeconfig('admin'), userAgent: 'sluice-test' });
+    const all = await readCluster({ client, server: 'here', namespaces: [] });
+    const names = all.pods.map(({ namespace, name }) => ({ namespace, name }));
+    assert.ok(names.length >= 7);
+    for (const source of names) {
+      for (const destination of names) {
+        const around = await readCluster({ client, server: 'here', namespaces: [], pods: [source, destination] });
+        assert.ok(around.pods.length <= all.pods.length);
+        const asked = [source, destination].map(({ namespace, name }) => `${namespace}/${name}`);
+        const answers = await Promise.all(
+          [all, around].map(async (inventory) => {
+            const { flows, unanswered } = await explain(
+              inventory,
+              asked[0] ?? '',
+              `${asked[1] ?? ''}:5432`,
+              { namespace: 'default' },
+              NO_KERNEL,
+            );
+            return { flows, unanswered };
+          }),
+        );
+        assert.deepEqual(answers[1], answers[0], asked.join(' -> '));
+      }
+    }
+    client.close();
+    for (const [namespace, name] of [
+      ['shop', 'old'],
+      ['shop', 'heir'],
+      ['office', 'second'],
+      ['office', 'third'],
+    ] as const) {
+      await api.admin.call({ method: 'DELETE', path: `/api/v1/namespaces/${namespace}/pods/${name}`, body: { gracePeriodSeconds: 0 } });
+    }
   });
 
   it('who may not list policies anywhere gets no answer, and hears what is needed', async () => {

@@ -1,6 +1,7 @@
 /** The benchmark of an agent that an API server feeds works: in its smallest form, of which the figures mean nothing. */
 import assert from 'node:assert/strict';
 import { measureApi, QUICK_API_PLAN } from '../../bench/api/api.ts';
+import { measureExplain, QUICK_EXPLAIN_PLAN } from '../../bench/explain.ts';
 import { thisMachine } from '../../bench/machine.ts';
 import { report } from '../../bench/report.ts';
 import { describeWithApi } from './support/describe-with-api.ts';
@@ -17,5 +18,12 @@ describeWithApi('the benchmark of the API source', function () {
     assert.equal(api.recorded.events, QUICK_API_PLAN.recordedPerSecond * QUICK_API_PLAN.seconds);
     assert.equal(api.statusUpdates.commits, 0);
     assert.match(report({ machine: thisMachine(), startedAt: '', quick: true, api }), /### Fed by an API server/);
+  });
+
+  it('explains a flow, whatever the objects are from', async () => {
+    const explain = await measureExplain(QUICK_EXPLAIN_PLAN, () => undefined);
+    assert.equal(explain.cases.length, 3);
+    assert.ok(explain.cases.every(({ ms }) => ms.median > 0));
+    assert.match(report({ machine: thisMachine(), startedAt: '', quick: true, explain }), /sluice explain/);
   });
 });

@@ -32,7 +32,7 @@ const IPPROTO: Readonly<Record<PolicyProtocol, number>> = { TCP: 6, UDP: 17, SCT
 /** The kernel takes 128 bytes, its terminating zero included. */
 const LONGEST_COMMENT = 127;
 /** NF_LOG_PREFIXLEN is 128. */
-const LONGEST_LOG_PREFIX = 127;
+export const LONGEST_LOG_PREFIX = 127;
 /** Refused packets that a pod's chain sends to the log, a second. Dropping and counting are never behind a limit: that is a rule of its own. */
 export const LOGGED_A_SECOND = 10;
 export const LOGGED_AT_ONCE = 20;

@@ -1,10 +1,11 @@
 /** From a logged packet or a tracked flow to a record that names pods and policies, as they are at that moment. Pure. */
 import { type Flow, type LoggedPacket, type PacketHeader, readPacket } from 'nftables-js';
-import { readLogPrefix } from '../../enforcement/nftables/render.ts';
+import { logPrefix, LONGEST_LOG_PREFIX, readLogPrefix } from '../../enforcement/nftables/render.ts';
 import { type Address, addressFromBytes, formatAddress } from '../../policy/address.ts';
 import { type DirectionVerdict, evaluate, type Question } from '../../policy/evaluate.ts';
-import type { Direction, Policy, Protocol } from '../../policy/objects.ts';
+import type { Direction, Pod, Policy, Protocol } from '../../policy/objects.ts';
 import type { World } from '../../policy/world.ts';
+import { podChainName } from '../../ruleset/names.ts';
 import { type AllowedFlow, API_VERSION, type Denied, type FlowEnd, type FlowRecord, type FlowVerdict } from '../observed-flow.ts';
 
 /** A record with what it was made of. */
@@ -28,6 +29,8 @@ export interface RefusedBy {
 export interface Viewpoint {
   readonly world: World;
   readonly node: string;
+  /** Whether the world is known as a whole: before that nobody can say what policy allows. */
+  readonly isSynced: boolean;
 }
 
 /** linux/in.h */
@@ -37,7 +40,7 @@ const PROTOCOLS: Readonly<Record<number, Protocol>> = { 1: 'ICMP', 6: 'TCP', 17:
  * @param now ms since the epoch, for packets that do not say when they came
  * @returns undefined: not a packet of ours (another program logs to the same group), or one that is cut off or broken
  */
-export function describeDenied({ world, node }: Viewpoint, packet: LoggedPacket, now: number): ObservedFlow<Denied> | undefined {
+export function describeDenied({ world, node, isSynced }: Viewpoint, packet: LoggedPacket, now: number): ObservedFlow<Denied> | undefined {
   const { chain, audited } = readLogPrefix(packet.prefix);
   const direction = directionOf(chain);
   const header = headerOf(packet.payload);
@@ -46,8 +49,12 @@ export function describeDenied({ world, node }: Viewpoint, packet: LoggedPacket,
   const destination = addressFromBytes(header.destination);
   const protocol = protocolOf(header.protocol, header.destinationPort);
   const question: Question = { source, destination, protocol, port: header.destinationPort };
-  const verdict = evaluate(world, question)[direction];
-  const subject = world.podAt(direction === 'ingress' ? destination : source);
+  const owner = world.podAt(direction === 'ingress' ? destination : source);
+  // By the time that a packet is read its address may be another pod's: it was refused by the one whose chain this is.
+  const subject = owner !== undefined && isLogOf(packet.prefix, owner, direction, audited) ? owner : undefined;
+  const self = subject ?? podOfChain(chain, packet.prefix);
+  const peer = world.podAt(direction === 'ingress' ? source : destination);
+  const refusal = subject === undefined || !isSynced ? UNKNOWN : refusalOf(world, question, direction, subject);
   const at = packet.timestampUs === undefined ? now : Math.floor(packet.timestampUs / 1000);
   const record: Denied = {
     kind: 'Denied',
@@ -55,19 +62,15 @@ export function describeDenied({ world, node }: Viewpoint, packet: LoggedPacket,
     time: new Date(at).toISOString(),
     node,
     direction,
-    source: endOf(world, source, header.sourcePort),
-    destination: endOf(world, destination, header.destinationPort),
+    source: endOf(world, source, direction === 'egress' ? self : peer, header.sourcePort),
+    destination: endOf(world, destination, direction === 'ingress' ? self : peer, header.destinationPort),
     protocol,
     protocolNumber: header.protocol,
     ...(header.icmpType === undefined || header.icmpCode === undefined ? {} : { icmp: { type: header.icmpType, code: header.icmpCode } }),
     audited,
-    policies: (verdict.reason === 'refused' ? verdict.policies : subject === undefined ? [] : world.isolating(subject, direction)).map(
-      nameOf,
-    ),
-    reason: verdict.reason === 'refused' ? 'refused' : 'changed',
+    ...refusal,
   };
-  // Of a pod that is gone by now the chain still tells the name; a long one is cut off.
-  const pod = subject === undefined ? chain.slice(direction.length + 1) : nameOf(subject);
+  const pod = self === undefined ? chain.slice(direction.length + 1) : nameOf(self);
   return {
     record,
     question,
@@ -77,17 +80,37 @@ export function describeDenied({ world, node }: Viewpoint, packet: LoggedPacket,
   };
 }
 
-/** Undefined: no pod of this node is an end of it. */
+const UNKNOWN = { policies: [], reason: 'unknown' } as const satisfies Pick<Denied, 'policies' | 'reason'>;
+
+function refusalOf(world: World, question: Question, direction: Direction, subject: Pod): Pick<Denied, 'policies' | 'reason'> {
+  const verdict = evaluate(world, question)[direction];
+  if (verdict.reason === 'refused') return { policies: verdict.policies.map(nameOf), reason: 'refused' };
+  return { policies: world.isolating(subject, direction).map(nameOf), reason: 'changed' };
+}
+
+/** Whether packets with this prefix are logged by the chain of this pod. */
+function isLogOf(prefix: string, { namespace, name }: Pod, direction: Direction, audited: boolean): boolean {
+  return prefix === logPrefix({ name: podChainName(direction, namespace, name), audited });
+}
+
+/** Of a pod that is gone by now the chain still tells the name. Undefined: a part of it. */
+function podOfChain(chain: string, prefix: string): NamedPod | undefined {
+  const [, namespace, name] = /^\w+\/([a-z0-9.-]+)\/([a-z0-9.-]+)$/.exec(chain) ?? [];
+  return namespace === undefined || name === undefined || prefix.length >= LONGEST_LOG_PREFIX ? undefined : { namespace, name };
+}
+
+/** Undefined: no pod of this node is an end of it, or nobody can say yet. */
 export function describeAllowed(
-  { world, node }: Viewpoint,
+  { world, node, isSynced }: Viewpoint,
   { original, reply }: Pick<Flow, 'original' | 'reply'>,
   at: number,
 ): ObservedFlow<AllowedFlow> | undefined {
   const source = addressFromBytes(original.source);
   // Who really answers: behind a Service's address, the pod.
   const destination = addressFromBytes(reply.source);
-  const local = { source: world.podAt(source)?.node === node, destination: world.podAt(destination)?.node === node };
-  if (!local.source && !local.destination) return undefined;
+  const [sourcePod, destinationPod] = [world.podAt(source), world.podAt(destination)];
+  const local = { source: sourcePod?.node === node, destination: destinationPod?.node === node };
+  if (!isSynced || (!local.source && !local.destination)) return undefined;
   const protocol = protocolOf(original.protocol, reply.sourcePort);
   const question: Question = { source, destination, protocol, port: reply.sourcePort };
   const { egress, ingress } = evaluate(world, question);
@@ -96,13 +119,13 @@ export function describeAllowed(
     apiVersion: API_VERSION,
     time: new Date(at).toISOString(),
     node,
-    source: endOf(world, source, original.sourcePort),
-    destination: endOf(world, destination, reply.sourcePort),
+    source: endOf(world, source, sourcePod, original.sourcePort),
+    destination: endOf(world, destination, destinationPod, reply.sourcePort),
     protocol,
     protocolNumber: original.protocol,
     ...(original.icmp === undefined ? {} : { icmp: { type: original.icmp.type, code: original.icmp.code } }),
-    egress: verdictOf(egress, 'egress'),
-    ingress: verdictOf(ingress, 'ingress'),
+    egress: { ...verdictOf(egress, 'egress'), ...judgeOf(sourcePod, node) },
+    ingress: { ...verdictOf(ingress, 'ingress'), ...judgeOf(destinationPod, node) },
   };
   return { record, question, at, refusedBy: undefined, local };
 }
@@ -128,8 +151,9 @@ function protocolOf(number: number, port: number | undefined): Protocol {
   return protocol !== 'ICMP' && port === undefined ? 'other' : protocol;
 }
 
-function endOf(world: World, address: Address, port: number | undefined): FlowEnd {
-  const pod = world.podAt(address);
+type NamedPod = Pick<Pod, 'namespace' | 'name'>;
+
+function endOf(world: World, address: Address, pod: NamedPod | undefined, port: number | undefined): FlowEnd {
   const node = pod === undefined ? world.nodeAt(address) : undefined;
   return {
     address: formatAddress(address),
@@ -137,6 +161,11 @@ function endOf(world: World, address: Address, port: number | undefined): FlowEn
     ...(node === undefined ? {} : { node: node.name }),
     ...(port === undefined ? {} : { port }),
   };
+}
+
+/** The node that judges in a pod's stead, where that is another. */
+function judgeOf(pod: Pod | undefined, node: string): Pick<FlowVerdict, 'node'> {
+  return pod === undefined || pod.node === node || pod.node === '' ? {} : { node: pod.node };
 }
 
 function verdictOf(verdict: DirectionVerdict, direction: Direction): FlowVerdict {

@@ -145,7 +145,7 @@ export class FlowReader {
   #text({ record, question }: ObservedFlow): string {
     const { suggestFrom } = this.#options;
     if (suggestFrom === undefined || record.kind !== 'Denied') return JSON.stringify(record satisfies FlowRecord);
-    return JSON.stringify({ ...record, suggestions: isStillSo(suggestFrom, record, question) ? suggestPolicy(suggestFrom, question) : [] });
+    return JSON.stringify({ ...record, suggestions: record.reason !== 'unknown' && isStillSo(suggestFrom, record, question) ? suggestPolicy(suggestFrom, question) : [] });
   }
 }
 

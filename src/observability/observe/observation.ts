@@ -169,6 +169,8 @@ export class Observation {
   /** Reads the request of one who has come. */
   #greet(socket: Socket): void {
     if (this.#connections >= READERS) {
+      // Read and thrown away: what is unread would hide its end, and keep the descriptor.
+      socket.resume();
       socket.end(line(failure('READERS_TOO_MANY', `${READERS} readers are there already`)));
       return;
     }

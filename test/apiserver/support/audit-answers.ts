@@ -9,7 +9,7 @@ import { type Address, familyOf, formatAddress } from '../../../src/policy/addre
 type Probed = Pick<VerdictRecord, 'source' | 'destination' | 'family' | 'port' | 'protocol' | 'measured'>;
 
 /** No kernel is asked: it is what the answers are compared with. */
-const NO_KERNEL: AtHand = {
+export const NO_KERNEL: AtHand = {
   node: undefined,
   saidBy: '',
   status: undefined,

@@ -213,7 +213,7 @@ becomes allowed: every port and protocol
           turns: [
             {
               direction: 'ingress',
-              before: { allowed: true, reason: 'not-isolated', policies: [] },
+              before: { allowed: true, reason: 'not-isolated' },
               after: { allowed: false, reason: 'refused', policies: ['shop/db'] },
             },
           ],
@@ -239,7 +239,7 @@ becomes allowed: every port and protocol
           turns: [
             {
               direction: 'ingress',
-              before: { allowed: true, reason: 'not-isolated', policies: [] },
+              before: { allowed: true, reason: 'not-isolated' },
               after: { allowed: false, reason: 'refused', policies: ['shop/db'] },
             },
           ],
@@ -253,6 +253,7 @@ becomes allowed: every port and protocol
           policies: ['shop/db'],
         },
       ],
+      missing: [],
     });
   });
 

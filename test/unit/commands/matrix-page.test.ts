@@ -45,7 +45,7 @@ function page(pods: readonly Pod[]): string {
   const { parties } = selectEndpoints([], pods, world);
   const portsOf = ({ pod }: Party) => (pod?.declaredPorts ?? []).map(({ protocol, port }) => ({ protocol, first: port, last: port }));
   const grid = gridOf({ equivalence, sources: parties, destinations: parties, portsOf, by: 'group' });
-  return [...matrixPage({ grid, origin: 'the directory shop', by: 'group' })].join('');
+  return [...matrixPage({ grid, origin: 'the directory shop', by: 'group', missing: [] })].join('');
 }
 
 const PODS = [pod('shop', 'web', 1), pod('shop', 'db', 2), pod('dev', 'shell', 3)];

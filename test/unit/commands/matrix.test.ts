@@ -330,7 +330,7 @@ describe('the grid of a matrix', () => {
 });
 
 describe('a matrix for programs', () => {
-  const FACTS = { grid: grid([DB_FROM_API]), origin: 'the test', by: 'group' } as const;
+  const FACTS = { grid: grid([DB_FROM_API]), origin: 'the test', by: 'group', missing: [] } as const;
 
   it('is a document of its schema, the same as JSON and as YAML', () => {
     const json: unknown = JSON.parse([...matrixDocument('json', FACTS)].join(''));
@@ -493,6 +493,22 @@ outside: 198.51.100.0/24
       'shop/db\n  5432/TCP  allowed  shop/web\n\n1 flows: 1 allowed, 0 denied\n',
     );
     assert.match(sluice('--from', '192.0.2.1', '--to', 'shop/db').stdout, /denied {3}192\.0\.2\.1/u);
+  });
+
+  it('takes a workload for its pods', () => {
+    const deployment = {
+      apiVersion: 'apps/v1',
+      kind: 'Deployment',
+      metadata: { namespace: 'shop', name: 'front' },
+      spec: { selector: { matchLabels: { app: 'web' } }, template: { metadata: { labels: { app: 'web' } } } },
+    };
+    writeFileSync(join(directory, 'front.json'), JSON.stringify(deployment));
+    const { status, stdout } = sluice('--from', 'shop/deploy/front', '--to', 'shop/db');
+    assert.deepEqual([status, stdout], [0, 'shop/db\n  5432/TCP  allowed  shop/web\n\n1 flows: 1 allowed, 0 denied\n']);
+    const unknown = sluice('--from', 'shop/deploy/fornt');
+    assert.equal(unknown.status, 2);
+    assert.match(unknown.stderr, /fornt/u);
+    rmSync(join(directory, 'front.json'));
   });
 
   it('asks an address about every port, unless one is named', () => {
