@@ -171,6 +171,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
   });
 
+  let isSynced = false;
   const observation =
     options.observeSocket === undefined
       ? undefined
@@ -182,11 +183,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           logGroup: options.nftables.logGroup,
           socket: options.observeSocket,
           *refused() {
-            for (const { chain: name, packets } of enforcement.counts()) {
+            for (const { chain: name, packets, verdict } of enforcement.counts()) {
               const chain = ruleset.chains.get(name);
-              if (chain?.kind === 'pod') yield { chain: name, direction: chain.direction, pod: chain.of, packets };
+              if (chain?.kind === 'pod')
+                yield { chain: name, direction: chain.direction, pod: chain.of, packets, audited: verdict === 'accept' };
             }
           },
+          isSynced: () => isSynced,
           metrics,
         });
   const engines = watchForEngines(enforcement, log);
@@ -203,6 +206,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   await source.start({
     events: (events) => {
       reconciler.push(events);
+      isSynced ||= events.some(({ type }) => type === 'synced');
       policyEvents?.events(events);
       namespaceModes.events(events);
     },

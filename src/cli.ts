@@ -8,6 +8,7 @@
 import { Command, CommanderError } from 'commander';
 import packageJson from '../package.json' with { type: 'json' };
 import { SluiceError, systemErrorCode } from './errors.ts';
+import { visible } from './output/visible-text.ts';
 
 interface CommandEntry {
   readonly name: string;
@@ -110,8 +111,8 @@ function report(error: unknown, isVerbose: boolean): number {
     console.error(error);
     return 1;
   }
-  console.error(`sluice: ${error.message}`);
-  if (error.hint !== undefined) console.error(error.hint);
+  console.error(`sluice: ${visible(error.message)}`);
+  if (error.hint !== undefined) console.error(visible(error.hint));
   if (isVerbose) console.error(error);
   return error.exitStatus;
 }
@@ -120,8 +121,11 @@ function report(error: unknown, isVerbose: boolean): number {
 function endQuietlyWithTheReader(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error) => {
-      if (systemErrorCode(error) === 'EPIPE') process.exit();
-      throw error;
+      const code = systemErrorCode(error);
+      if (code === 'EPIPE') process.exit();
+      if (code === undefined) throw error;
+      if (stream === process.stdout) console.error(`sluice: standard output cannot be written: ${code}`);
+      process.exit(1);
     });
   }
 }

@@ -2,11 +2,12 @@
  * Whether the kernel of the node at hand does what the explanation of a flow says: its first packet is followed through the rules as they
  * are, in each direction that this node judges.
  */
-import { type Address, familyOf } from '../policy/address.ts';
+import { type Address, type Family, familyOf } from '../policy/address.ts';
 import { evaluate, type Question } from '../policy/evaluate.ts';
 import { type Auditing, isAudited, type Mode } from '../policy/mode.ts';
 import type { Direction } from '../policy/objects.ts';
 import type { World } from '../policy/world.ts';
+import type { BridgeState } from './bridge-state.ts';
 import type { Member } from './explanation-ends.ts';
 import type { ExplainedFlow } from './explanation-flows.ts';
 import { type Agreement, compareWithKernel, followKernel, type KernelVerdict, type KernelWay } from './kernel-path.ts';
@@ -15,7 +16,10 @@ import type { KernelTable } from './kernel-table.ts';
 /** The kernel that is asked. */
 export interface AskedKernel {
   readonly node: string;
-  readonly table: KernelTable;
+  /** Undefined: there is none, and nothing is refused. */
+  readonly table: KernelTable | undefined;
+  /** Those that pods of the node meet on, as far as they are there. */
+  readonly bridges: readonly BridgeState[];
   /** Undefined: the agent has not said. */
   readonly auditing: Auditing | undefined;
   readonly world: World;
@@ -59,12 +63,15 @@ export function askKernel(kernel: AskedKernel, flow: ExplainedFlow, direction: D
   }
   if (flow[direction].reason === 'own-node')
     return { judged: false, reason: 'what a node itself sends and receives is not forwarded, and no rule sees it' };
+  const { table } = kernel;
+  if (table === undefined && flow[direction].allowed) return { judged: false, reason: NO_TABLE };
   let shown: KernelAnswer | undefined;
   let followed = 0;
   for (const { source, destination, question } of packetsOf(kernel, flow, direction)) {
     if (followed++ >= FOLLOWED_MAX) break;
-    const way = followKernel(kernel.table, question);
-    const agreement = agreementOf(kernel, question, direction, way);
+    const idle = idleReason(table);
+    const way = table === undefined || idle !== undefined ? IDLE : followKernel(table, question);
+    const agreement = idle === undefined ? agreementOf(kernel, question, direction, way) : agreementWithIdle(idle, flow[direction].allowed);
     const verdict = way[direction] ?? { effect: 'unknown', via: [], rule: undefined, audited: false };
     const answer: KernelAnswer = { judged: true, source, destination, question, followed, ...verdict, ...agreement };
     if (shown === undefined || (shown.judged && RANK[agreement.agrees] > RANK[shown.agrees])) shown = answer;
@@ -74,19 +81,57 @@ export function askKernel(kernel: AskedKernel, flow: ExplainedFlow, direction: D
   return shown.judged ? { ...shown, followed: Math.min(followed, FOLLOWED_MAX) } : shown;
 }
 
+export const NO_TABLE = 'this kernel has no table inet sluice';
+
+/** A kernel whose rules, if it has any, are not asked. */
+const PASSES: KernelVerdict = { effect: 'accept', via: [], rule: undefined, audited: false };
+const IDLE: KernelWay = { egress: PASSES, ingress: PASSES, others: [] };
+
+function idleReason(table: KernelTable | undefined): string | undefined {
+  if (table === undefined) return NO_TABLE;
+  return table.table.flags.includes('dormant') ? 'its table inet sluice is dormant' : undefined;
+}
+
+function agreementWithIdle(reason: string, allowed: boolean): Agreement {
+  return allowed ? { agrees: 'yes' } : { agrees: 'no', difference: `policy refuses it, and ${reason}: nothing is refused` };
+}
+
 const RANK: Readonly<Record<Agreement['agrees'], number>> = { yes: 0, unknown: 1, no: 2 };
 
-function agreementOf({ world, auditing, modes }: AskedKernel, question: Question, direction: Direction, way: KernelWay): Agreement {
+function agreementOf(kernel: AskedKernel, question: Question, direction: Direction, way: KernelWay): Agreement {
+  const { world, auditing, modes } = kernel;
   const verdict = evaluate(world, question)[direction];
   const subject = world.podAt(direction === 'egress' ? question.source : question.destination);
   const audited = auditing === undefined || subject === undefined ? undefined : isAudited(auditing, modes.get(subject.namespace));
   const agreement = compareWithKernel(verdict, way[direction], audited);
   const foreign = way.others.find(({ verdict: of }) => of.effect !== 'accept');
-  if (agreement.agrees !== 'yes' || foreign === undefined || !verdict.allowed) return agreement;
+  if (agreement.agrees !== 'yes') return agreement;
+  if (!verdict.allowed) return unseenOnBridge(kernel, question) ?? agreement;
+  if (foreign === undefined) return agreement;
   return foreign.verdict.effect === 'drop'
     ? { agrees: 'no', difference: `policy admits it, and chain ${foreign.chain}, which no agent makes, drops it` }
     : { agrees: 'unknown', difference: `chain ${foreign.chain}, which no agent makes, may drop it` };
 }
+
+/**
+ * Rules refuse nothing that does not come to them: packets between two pods of the node meet on a bridge (see src/enforcement/bridge-filter.ts).
+ */
+function unseenOnBridge({ world, node, bridges }: AskedKernel, { source, destination }: Question): Agreement | undefined {
+  if ([source, destination].some((address) => world.podAt(address)?.node !== node)) return undefined;
+  const flag = BRIDGE_FLAGS[familyOf(source)];
+  for (const { name, filtering } of bridges) {
+    if (filtering === null)
+      return { agrees: 'no', difference: `what stays on bridge ${name} does not come to these rules: br_netfilter is not loaded` };
+    if (!filtering[flag]) {
+      // The kernel takes either (br_netfilter_hooks.c); whoever looks at a bundle cannot see the sysctl.
+      const difference = `what stays on bridge ${name} comes to these rules by the sysctl net.bridge.bridge-nf-call-${flag} alone: the bridge has nf_call_${flag} 0`;
+      return { agrees: 'unknown', difference };
+    }
+  }
+  return undefined;
+}
+
+const BRIDGE_FLAGS: Readonly<Record<Family, 'iptables' | 'ip6tables'>> = { 4: 'iptables', 6: 'ip6tables' };
 
 interface Packet {
   readonly source: Member;

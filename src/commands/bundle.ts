@@ -1,5 +1,5 @@
 /** `sluice bundle`: what the audit commands ask, in one file, to be asked somewhere else. */
-import { writeFileSync } from 'node:fs';
+import { closeSync, fchmodSync, fstatSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { type AtHand, lookAtHand } from '../audit/at-hand.ts';
@@ -138,10 +138,21 @@ function write(file: string, packed: Uint8Array): void {
     process.stdout.write(packed);
     return;
   }
+  let isFile = false;
   try {
     // It tells much of a cluster, and is for whoever made it to hand on.
-    writeFileSync(file, packed, { mode: 0o600 });
+    const descriptor = openSync(file, 'w', 0o600);
+    try {
+      isFile = fstatSync(descriptor).isFile();
+      // One that was there keeps its mode otherwise.
+      if (isFile) fchmodSync(descriptor, 0o600);
+      writeFileSync(descriptor, packed);
+    } finally {
+      closeSync(descriptor);
+    }
   } catch (cause) {
+    // Half a bundle is none.
+    if (isFile) rmSync(file, { force: true });
     throw new SluiceError('BUNDLE_NOT_WRITTEN', `the bundle ${file} cannot be written: ${systemErrorCode(cause) ?? String(cause)}`, {
       hint: 'Name another file with -o.',
       cause,

@@ -70,7 +70,7 @@ async function run(flags: DiffFlags): Promise<void> {
   }
   for (const id of written.defaulted) console.error(`${id}: names no namespace, and is taken to be in ${flags.namespace} (-n)`);
   const namespaces = new Set(written.objects.map(({ kind, key }) => (kind === 'Namespace' ? key : (key.split('/')[0] ?? ''))));
-  const inventory = await openInventory(flags, { namespaces: [...namespaces] });
+  const inventory = await openInventory(flags, { namespaces: [...namespaces], assume: true });
   const applied = flags.delete === true ? remove(inventory, written.objects) : apply(inventory, written.objects);
   warnOfNamespaces(applied, namespaces);
   print(factsOf(inventory, applied, flags), flags);

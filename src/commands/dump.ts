@@ -11,6 +11,7 @@ import { type Paint, paintFor } from '../output/colour.ts';
 import { API_VERSION, formatDocument } from '../output/document.ts';
 import { DEFAULT_WIDTH, wrapList } from '../output/lists.ts';
 import { nearest } from '../output/nearest.ts';
+import { visibleDocument } from '../output/visible-text.ts';
 import type { Pod } from '../policy/objects.ts';
 import type { DumpDocument, IsolationRecord, RuleRecord, SetRecord } from './dump-document.ts';
 import { dumpRecords } from './dump-records.ts';
@@ -64,7 +65,7 @@ async function run(flags: DumpFlags): Promise<void> {
   if (flags.output !== 'table') process.stdout.write(formatDocument(flags.output, document));
   else {
     const width = process.stdout.columns > 0 ? process.stdout.columns : DEFAULT_WIDTH;
-    for (const line of table(document, paintFor(process.stdout), width)) console.log(line);
+    for (const line of table(visibleDocument(document), paintFor(process.stdout), width)) console.log(line);
   }
 }
 

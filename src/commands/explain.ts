@@ -1,21 +1,25 @@
 /** `sluice explain`: whether one may reach another and why, down to the line of the policy and the rule of the kernel. */
 import { Command, Option } from 'commander';
 import { isAssumed } from '../audit/assumed-addresses.ts';
-import { type AtHand, lookAtHand, tableAtHand } from '../audit/at-hand.ts';
+import { type AtHand, lookAtHand } from '../audit/at-hand.ts';
 import { ENDPOINT_HELP, namespacesOf, parseDestination, podNamed, resolveEndpoint } from '../audit/endpoints.ts';
 import type { DirectionExplanation } from '../audit/explanation.ts';
 import { endsOf, type Member, type Note } from '../audit/explanation-ends.ts';
 import { type ExplainedFlow, explainFlows, type Group } from '../audit/explanation-flows.ts';
-import { askKernel, type AskedKernel, concernsNode, type KernelAnswer } from '../audit/explanation-kernel.ts';
+import { askKernel, type AskedKernel, concernsNode, type KernelAnswer, NO_TABLE } from '../audit/explanation-kernel.ts';
 import type { Inventory } from '../audit/inventory.ts';
+import type { KernelTable } from '../audit/kernel-table.ts';
+import { SluiceError } from '../errors.ts';
 import { paintFor } from '../output/colour.ts';
 import { API_VERSION, formatDocument } from '../output/document.ts';
 import { DEFAULT_WIDTH } from '../output/lists.ts';
+import { visibleDocument } from '../output/visible-text.ts';
 import { familyOf, formatAddress, formatPrefix } from '../policy/address.ts';
 import type { Question } from '../policy/evaluate.ts';
 import type { Auditing } from '../policy/mode.ts';
 import type { Direction } from '../policy/objects.ts';
 import { suggestPolicy } from '../policy/suggest.ts';
+import { enforcementOf } from './enforcement-options.ts';
 import type { ExplainDocument } from './explain-document.ts';
 import { disagrees, explainTable } from './explain-table.ts';
 import { addInventoryOptions, type InventoryFlags, openInventory } from './inventory-options.ts';
@@ -72,7 +76,7 @@ async function run(source: string, destination: string, flags: ExplainFlags): Pr
   }
   // Some terminals do not know their width, and say 0.
   const width = stdout.columns > 0 ? stdout.columns : DEFAULT_WIDTH;
-  const lines = [...explainTable(document, paintFor(stdout), width)];
+  const lines = [...explainTable(visibleDocument(document), paintFor(stdout), width)];
   stdout.write(`${lines.join('\n').trimEnd()}\n`);
 }
 
@@ -94,20 +98,23 @@ export async function explain(
   const ends = await endsOf(inventory, from, to, asked);
   const { flows, unanswered } = explainFlows(inventory, ends);
   const kernel = kernelOf(inventory, hand, flows);
-  const asks = kernel !== undefined && 'table' in kernel ? kernel : undefined;
+  const asks = kernel !== undefined && !('unread' in kernel) ? kernel : undefined;
   const left = [...ends.unanswered, ...unanswered];
+  const documents = flows.map((flow) => flowDocument(flow, inventory, asks, flags.suggest === true));
+  // Where it disagrees, having none has been its answer.
+  const unread = kernel === undefined || asks?.table !== undefined || documents.some(disagrees) ? undefined : 'unread' in kernel ? kernel.unread : NO_TABLE;
   return {
     apiVersion: API_VERSION,
     kind: 'Explanation',
     origin: inventory.origin,
     question: { source, destination, namespace: flags.namespace },
     allowed: left.length === 0 && flows.length > 0 && flows.every(({ allowed }) => allowed),
-    flows: flows.map((flow) => flowDocument(flow, inventory, asks, flags.suggest === true)),
+    flows: documents,
     unanswered: left,
     notes: [...ends.notes, ...auditNotes(inventory, hand, flows)],
     ...(kernel === undefined
       ? {}
-      : { kernel: { node: kernel.node, saidBy: hand.saidBy, ...('unread' in kernel ? { unread: kernel.unread } : {}) } }),
+      : { kernel: { node: kernel.node, saidBy: hand.saidBy, ...(unread === undefined ? {} : { unread }) } }),
     missing: [...inventory.missing],
   };
 }
@@ -120,10 +127,16 @@ function kernelOf(
 ): AskedKernel | { readonly node: string; readonly unread: string } | undefined {
   const { node } = hand;
   if (node === undefined || !concernsNode(flows, node)) return undefined;
-  const read = tableAtHand(hand);
-  if ('reason' in read) return { node, unread: read.reason };
+  let table: KernelTable | undefined;
+  try {
+    table = hand.readTable();
+  } catch (error) {
+    if (error instanceof SluiceError) return { node, unread: error.message };
+    throw error;
+  }
   const modes = new Map(inventory.namespaces.map(({ name, mode }) => [name, mode]));
-  return { node, table: read.table, auditing: auditingOf(hand), world: inventory.world, modes };
+  const bridges = hand.readBridges(enforcementOf({}, hand).bridges) ?? [];
+  return { node, table, bridges, auditing: auditingOf(hand), world: inventory.world, modes };
 }
 
 function auditingOf({ status }: AtHand): Auditing | undefined {

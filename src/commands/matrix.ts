@@ -74,7 +74,7 @@ function appendPort(text: string, before: readonly PortSpan[] = []): readonly Po
 async function run(flags: MatrixFlags): Promise<void> {
   const { output, from = [], to = [] } = flags;
   const named = from.length > 0 && to.length > 0 ? [...from, ...to].map((name) => name.split('/')[0] ?? '') : [];
-  const inventory = await openInventory(flags, { namespaces: [...new Set(named)] });
+  const inventory = await openInventory(flags, { namespaces: [...new Set(named)], assume: true });
   const grid = ask(inventory, { ...flags, from: await podsOf(inventory, from), to: await podsOf(inventory, to) });
   const facts = { grid, origin: inventory.origin, by: flags.by, missing: inventory.missing };
   const { stdout } = process;

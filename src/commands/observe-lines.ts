@@ -79,7 +79,7 @@ function portText({ protocol, protocolNumber, icmp, destination }: FlowRecord): 
 
 function denialText({ audited, policies, reason }: Denied): string {
   if (reason === 'unknown') return audited ? 'audited: would be refused, by whom is not known' : 'refused, by whom is not known';
-  if (reason === 'changed') return audited ? 'would be refused, and is allowed by now' : 'refused, and allowed by now';
+  if (reason === 'changed') return audited ? 'audited: would be refused, and is allowed by now' : 'refused, and allowed by now';
   return `${audited ? 'audited: would be refused by' : 'refused by'} ${policies.join(', ')}`;
 }
 
@@ -87,6 +87,8 @@ function admissionText({ egress, ingress }: AllowedFlow): string {
   const refused = [egress, ingress].find(({ allowed }) => !allowed);
   if (refused === ingress && refused.node !== undefined) return `as far as here; refused on ${refused.node} by ${refused.policies.join(', ')}`;
   if (refused !== undefined) return `audited, or changed since: refused by ${refused.policies.join(', ')}`;
+  if (egress.reason === 'same-pod') return 'a pod and itself';
+  if (egress.reason === 'own-node' || ingress.reason === 'own-node') return 'a pod and its own node';
   const admitted = [egress, ingress].flatMap(({ policies: [policy], place }) => (policy === undefined ? [] : [`${policy} ${place}`]));
   return admitted.length === 0 ? 'no policy isolates' : `admitted by ${admitted.join(', ')}`;
 }

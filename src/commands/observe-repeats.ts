@@ -57,7 +57,8 @@ export class Repeats {
     const remembered = this.#remembered ?? [];
     this.#remembered = undefined;
     this.#windows.clear();
-    for (const { record, count } of remembered) this.#print(record, count);
+    // What was refused is told before what was allowed; people read it in the order of time.
+    for (const { record, count } of remembered.toSorted((a, b) => a.openedAt - b.openedAt)) this.#print(record, count);
   }
 
   /** Prints the repeats whose second is over at this time; to be called now and then. */

@@ -1,4 +1,5 @@
 /** `sluice observe`: connections that policy refuses, live from the agent of this node. */
+import { once } from 'node:events';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { stringify } from 'yaml';
 import type { Denied, FlowRecord, Observing } from '../observability/observed-flow.ts';
@@ -10,6 +11,8 @@ import { type ObserveFlags, parsePort, parseSince, type Port, requestOf } from '
 import { Repeats } from './observe-repeats.ts';
 
 const TICK_MS = 100;
+/** So long what was printed is waited for to be taken, once told to stop. */
+const LEAVE_MS = 1_000;
 
 export function command(): Command {
   const end = 'namespace/pod, namespace/*, namespace, address or CIDR; repeatable';
@@ -57,6 +60,13 @@ function parseLimit(text: string): number {
   return limit;
 }
 
+/** For how many lines there is room (`--limit`). */
+interface Room {
+  readonly isFull: boolean;
+  /** A line was printed. The last that there was room for ends the program. */
+  take(): void;
+}
+
 /** Where records go. */
 interface Output {
   flow(record: FlowRecord, text: string): void;
@@ -72,16 +82,23 @@ async function run(flags: ObserveFlags): Promise<void> {
   const request = flags.follow || asked.since !== undefined ? asked : { ...asked, since: new Date(0).toISOString() };
   const { limit = Number.POSITIVE_INFINITY } = flags;
   let lines = 0;
-  const finish = (): never => {
+  const room: Room = {
+    get isFull() {
+      return lines >= limit;
+    },
+    take() {
+      if (++lines >= limit) leave();
+    },
+  };
+  const output = flags.output === 'json' ? jsonOutput(room) : tableOutput(flags.suggest === true, room);
+  const stop = (): void => {
     output.end();
-    process.exit(0);
+    // Whoever reads it may have stopped doing so, and a person should not have to ask twice.
+    setTimeout(() => process.exit(0), LEAVE_MS).unref();
+    leave();
   };
-  const counted = (): void => {
-    if (++lines >= limit) process.exit(0);
-  };
-  const output = flags.output === 'json' ? jsonOutput(counted) : tableOutput(flags.suggest === true, counted);
-  process.once('SIGINT', finish);
-  process.once('SIGTERM', finish);
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
   let told: string | undefined;
   const show = ({ record, text }: ReceivedRecord): void => {
     switch (record.kind) {
@@ -112,8 +129,15 @@ async function run(flags: ObserveFlags): Promise<void> {
     onBack: () => console.error('sluice: the agent is back'),
   })) {
     for (const each of received) show(each);
+    // Else all that a slow reader of this leaves lying would pile up here; so it does in the agent, which counts what it throws away.
+    if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain');
   }
   output.end();
+}
+
+/** Ends when all that was printed has been taken: a pipe takes 64 KiB at once. */
+function leave(): void {
+  process.stdout.write('', () => process.exit(0));
 }
 
 function warnings({ denied, allowed, logGroup }: Observing): string[] {
@@ -128,20 +152,23 @@ function warnings({ denied, allowed, logGroup }: Observing): string[] {
   ];
 }
 
-function jsonOutput(counted: () => void): Output {
+function jsonOutput(room: Room): Output {
+  const write = (text: string): void => {
+    if (!room.isFull) process.stdout.write(`${text}\n`);
+  };
   return {
     flow(_record, text) {
-      process.stdout.write(`${text}\n`);
-      counted();
+      write(text);
+      room.take();
     },
-    other: (_line, text) => void process.stdout.write(`${text}\n`),
+    other: (_line, text) => write(text),
     live: () => undefined,
     end: () => undefined,
   };
 }
 
 /** With suggestions the whole is YAML, and what is no policy is a comment. */
-function tableOutput(suggests: boolean, counted: () => void): Output {
+function tableOutput(suggests: boolean, room: Room): Output {
   const { stdout } = process;
   const paint = paintFor(stdout);
   const prefix = suggests ? '# ' : '';
@@ -150,13 +177,16 @@ function tableOutput(suggests: boolean, counted: () => void): Output {
     width: stdout.isTTY && stdout.columns > 0 ? stdout.columns - prefix.length : undefined,
     now: Date.now(),
   });
-  const write = (lines: readonly string[]): void => void stdout.write(lines.map((line) => `${prefix}${line}\n`).join(''));
+  const write = (lines: readonly string[]): void => {
+    if (!room.isFull) stdout.write(lines.map((line) => `${prefix}${line}\n`).join(''));
+  };
   const suggested = new Set<string>();
   const repeats = new Repeats({
     print: (record, count) => {
+      if (room.isFull) return;
       write(flowLines(record, count, options()));
       if (record.kind === 'Denied') for (const text of suggestionTexts(record, suggested)) stdout.write(text);
-      counted();
+      room.take();
     },
   });
   const timer = setInterval(() => repeats.tick(performance.now()), TICK_MS).unref();

@@ -7,17 +7,17 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Applied, apply, readChange, remove } from '../../src/audit/difference-objects.ts';
-import { type Change, type Comparison, differenceOf } from '../../src/audit/difference.ts';
-import { type Address, familyOf, formatAddress } from '../../src/policy/address.ts';
+import { type Comparison, differenceOf } from '../../src/audit/difference.ts';
+import { formatAddress } from '../../src/policy/address.ts';
 import { DiffDocument } from '../../src/commands/diff-document.ts';
 import { Equivalence } from '../../src/policy/equivalence.ts';
-import { isOwnNode, type Party } from '../../src/policy/equivalence-parties.ts';
 import { worldOf } from '../../src/policy/world.ts';
 import { type DirectoryContents, loadDirectory } from '../../src/sources/load-directory.ts';
 import { type ApiObject, Dice, LABELS, NAMESPACES } from '../random/cluster.ts';
 import { EnforcedLab } from '../random/enforced-lab.ts';
 import { LabCluster, manifestOf, objectName } from '../random/lab-cluster.ts';
 import { expectationOf, type Probe, PROBES } from '../random/probes.ts';
+import { isAbout } from './support/said-to-turn.ts';
 
 const CLUSTERS = Number(process.env['SLUICE_RANDOM_CLUSTERS'] ?? '6');
 const SEED = Number(process.env['SLUICE_RANDOM_SEED'] ?? String(Math.floor(Date.now() / 1000) % 1_000_000_000));
@@ -63,28 +63,6 @@ function comparisonOf(contents: DirectoryContents, { objects, onlyPolicies }: Ap
     nodes: objects.nodes,
     onlyPolicies,
   };
-}
-
-/** Whether a change is about this address: a party's own, or one of the class of addresses that it stands for. */
-function stands({ before, after }: Comparison, party: Party, address: Address): boolean {
-  if (party.kind !== 'outside') return party.addresses.includes(address);
-  return party.addresses.some((own) => {
-    if (familyOf(own) !== familyOf(address)) return false;
-    return before.end(own).class === before.end(address).class && after.end(own).class === after.end(address).class;
-  });
-}
-
-function isAbout(comparison: Comparison, change: Change, { leaving, protocol, port, family }: Probe): boolean {
-  if (!change.families.includes(family)) return false;
-  const hasPort = change.ports.some(
-    (set) => set.protocol === protocol && (protocol === 'ICMP' || set.ranges.some(({ first, last }) => first <= port && port <= last)),
-  );
-  if (!hasPort) return false;
-  const sources = change.sources.flatMap(({ parties }) => parties).filter((party) => stands(comparison, party, leaving.source));
-  const destinations = change.destinations
-    .flatMap(({ parties }) => parties)
-    .filter((party) => stands(comparison, party, leaving.destination));
-  return sources.some((source) => destinations.some((destination) => !isOwnNode(source, destination)));
 }
 
 function textOf({ from, to, family, protocol, port, leaving }: Probe): string {
@@ -172,7 +150,9 @@ describe('A difference', function () {
 
       for (const [index, probe] of DIRECT.entries()) {
         const [was, is] = [before[index], after[index]];
-        const said = changes.filter((change) => isAbout(comparison, change, probe));
+        const said = changes.filter((change) =>
+          isAbout(comparison, change, { ...probe.leaving, protocol: probe.protocol, port: probe.port }),
+        );
         const measured = was === is ? [] : [is ? 'allowed' : 'denied'];
         assert.deepEqual([...new Set(said.map(({ becomes }) => becomes))], measured, `cluster ${seed}: ${textOf(probe)}`);
         probed++;

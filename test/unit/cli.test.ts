@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { documents, podYaml, policyYaml } from './sources/manifests.ts';
@@ -134,6 +134,31 @@ describe('the program sluice', () => {
       const { promise, resolve } = Promise.withResolvers<number | null>();
       child.on('close', resolve);
       assert.deepEqual([await promise, stderr], [0, '']);
+    });
+
+    it('says what is wrong, and without a stack, where its output cannot be written', () => {
+      const full = openSync('/dev/full', 'w');
+      const { status, stderr } = spawnSync(process.execPath, [PROGRAM, 'matrix', '--source', directory], {
+        encoding: 'utf8',
+        stdio: ['ignore', full, 'pipe'],
+      });
+      closeSync(full);
+      assert.deepEqual([status, stderr], [1, 'sluice: standard output cannot be written: ENOSPC\n']);
+    });
+
+    it('writes a bundle that only its owner can read, over a file that everybody could; and no half of one', () => {
+      const file = join(directory, 'bundle.json.gz');
+      writeFileSync(file, 'an older one', { mode: 0o644 });
+      const args = ['bundle', '--source', directory, '-o', file];
+      assert.equal(sluice(args).status, 0);
+      assert.equal(statSync(file).mode & 0o777, 0o600);
+      // A file may not grow: as on a disk that is full (RLIMIT_FSIZE, in blocks of 512 bytes).
+      const limited = spawnSync('sh', ['-c', 'trap "" XFSZ; ulimit -f 0; exec "$@"', 'sh', process.execPath, PROGRAM, ...args], {
+        encoding: 'utf8',
+      });
+      assert.equal(limited.status, 1);
+      assert.match(limited.stderr, /^sluice: the bundle .* cannot be written: EFBIG$/mu);
+      assert.ok(!existsSync(file));
     });
   });
 });

@@ -12,7 +12,7 @@ import type { World } from '../../policy/world.ts';
 import type { Logger } from '../log.ts';
 import { errorFields } from '../log.ts';
 import { API_VERSION, type Failed, OBSERVE_REQUEST, type ObserveRequest, type Observing } from '../observed-flow.ts';
-import { describeAllowed, describeDenied, type ObservedFlow } from './describe.ts';
+import { describeAllowed, describeDenied, type ObservedFlow, type Viewpoint } from './describe.ts';
 import { FlowFilter } from './flow-filter.ts';
 import { FlowLog } from './flow-log.ts';
 import { FlowReader } from './flow-reader.ts';
@@ -46,6 +46,8 @@ export interface ObservationOptions {
   readonly socket: string;
   /** What the refusing rules have counted. Reads the kernel's table, which takes its time. */
   readonly refused: () => Iterable<RefusedCount>;
+  /** Whether the world is known as a whole: before that a name that it lacks may exist, and nobody can say what policy allows. */
+  readonly isSynced: () => boolean;
   readonly metrics?: ObservationMetrics | undefined;
 }
 
@@ -132,8 +134,9 @@ export class Observation {
     this.#server.close();
   }
 
-  get #view(): { readonly world: World; readonly node: string } {
-    return this.#options;
+  get #view(): Viewpoint {
+    const { world, node, isSynced } = this.#options;
+    return { world, node, isSynced: isSynced() };
   }
 
   /** What goes wrong with one packet or one reader is told, and is of no account for policy. */
@@ -151,7 +154,7 @@ export class Observation {
     if (flow === undefined) return;
     (kind === 'Denied' ? this.#denied : this.#allowed).push(flow);
     this.#options.metrics?.observed(kind);
-    if (flow.refusedBy !== undefined) this.#counts?.described(flow.refusedBy.direction, flow.refusedBy.pod);
+    if (flow.refusedBy !== undefined) this.#counts?.described(flow.refusedBy.direction, flow.refusedBy.pod, flow.at);
     if (this.#readers.size > 0) this.#pumpSoon();
   }
 
@@ -260,6 +263,8 @@ export class Observation {
     else if (!wantsAllowed) {
       this.#conntrack?.close();
       this.#conntrack = undefined;
+      this.#sampledOut = 0;
+      this.#isOverrun = false;
     }
   }
 
@@ -285,7 +290,8 @@ export class Observation {
 
   /** The name in a filter that neither the cluster has nor a flow that is remembered. */
   #unknownName({ names }: FlowFilter): Failed | undefined {
-    const { world } = this.#options;
+    const { world, isSynced } = this.#options;
+    if (!isSynced()) return undefined;
     for (const name of names) {
       const namespaces = [...world.namespaceNames()];
       const { namespace } = name;
@@ -334,7 +340,8 @@ export class Observation {
     if (counts === undefined) return;
     const before = performance.now();
     try {
-      counts.look(this.#options.refused());
+      // Not before: whose chains there are is not known, and what was counted earlier would be taken for new.
+      if (this.#options.isSynced()) counts.look(this.#options.refused(), Date.now());
     } catch (error) {
       // The table may be gone, or being replaced; it is counted again at the next look.
       this.#options.log.debug(errorFields(error), 'the counters cannot be read');

@@ -13,13 +13,16 @@ export interface RefusedCount {
   /** `namespace/name` */
   readonly pod: string;
   readonly packets: number;
+  /** Whether the rule lets them through: the one in its place that does not counts for itself. */
+  readonly audited: boolean;
 }
 
 interface Tally {
   readonly direction: Direction;
   readonly pod: string;
-  /** What the counter said last. */
+  /** What the counter said last, and of which rule. */
   counter: number;
+  audited: boolean;
   /** Counted, less described, since the first look. */
   missed: number;
   described: number;
@@ -34,17 +37,24 @@ export interface Missed {
 
 export class RefusedCounts {
   readonly #tallies = new Map<string, Tally>();
-  #isFirst = true;
+  /** When the first look was; undefined before it. */
+  #beganAt: number | undefined;
 
-  /** Takes in what all counters say. Their sum at the first look is where it begins. */
-  look(counts: Iterable<RefusedCount>): void {
+  /**
+   * Takes in what all counters say. Their sum at the first look is where it begins.
+   *
+   * @param now ms since the epoch
+   */
+  look(counts: Iterable<RefusedCount>, now: number): void {
     const seen = new Set<Tally>();
-    for (const { direction, pod, packets } of counts) {
+    for (const { direction, pod, packets, audited } of counts) {
       const tally = this.#tally(direction, pod);
-      if (this.#isFirst) tally.counter = packets;
+      if (this.#beganAt === undefined) tally.counter = packets;
       // Less than before: another rule, which began at zero.
-      tally.missed += packets < tally.counter ? packets : packets - tally.counter;
+      else if (audited !== tally.audited || packets < tally.counter) tally.missed += packets;
+      else tally.missed += packets - tally.counter;
       tally.counter = packets;
+      tally.audited = audited;
       seen.add(tally);
     }
     for (const [key, tally] of this.#tallies) {
@@ -52,12 +62,12 @@ export class RefusedCounts {
       tally.counter = 0;
       if (tally.missed <= tally.described) this.#tallies.delete(key);
     }
-    this.#isFirst = false;
+    this.#beganAt ??= now;
   }
 
-  /** A packet was described. */
-  described(direction: Direction, pod: string): void {
-    if (!this.#isFirst) this.#tally(direction, pod).described++;
+  /** A packet that came at this time (ms since the epoch) was described: one from before the first look is not in question. */
+  described(direction: Direction, pod: string, at: number): void {
+    if (this.#beganAt !== undefined && at >= this.#beganAt) this.#tally(direction, pod).described++;
   }
 
   /** What was missed up to the last look and has not been told yet. To be asked once the packets of that time have arrived. */
@@ -76,7 +86,7 @@ export class RefusedCounts {
     const key = `${direction} ${pod}`;
     let tally = this.#tallies.get(key);
     if (tally === undefined) {
-      tally = { direction, pod, counter: 0, missed: 0, described: 0 };
+      tally = { direction, pod, counter: 0, audited: false, missed: 0, described: 0 };
       this.#tallies.set(key, tally);
     }
     return tally;

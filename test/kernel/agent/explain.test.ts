@@ -189,6 +189,7 @@ describe('sluice explain on a node', function () {
       /refuses it, and the kernel lets it through/u,
     ],
     ['takes the pod out of the map', () => ['delete', 'element', ...TABLE, 'ingress-pods-v4', `{ ${db()} }`], 'accept', /lets it through/u],
+    ['puts the table to sleep', () => ['add', 'table', ...TABLE, '{ flags dormant; }'], 'accept', /its table inet sluice is dormant/u],
     ['deletes a base chain', () => ['delete', 'chain', ...TABLE, 'ingress'], 'unknown', /base chain of this direction is missing/u],
   ];
 
@@ -228,12 +229,16 @@ describe('sluice explain on a node', function () {
     }
   });
 
-  it('answers without the kernel where there is no table, and says so', async () => {
+  it('answers without the kernel where there is no table, and says so; of what policy refuses that it is not refused', async () => {
     await cluster.lab.exec('node/n1', ['nft', 'delete', 'table', ...TABLE]);
     try {
       const { status, stdout } = await sluice('shop/web', 'shop/db');
       assert.equal(status, 0);
       assert.match(stdout, /the kernel of n1 was not asked: this kernel has no table inet sluice\./u);
+      const refused = await sluice('shop/other', 'shop/db:80');
+      assert.equal(refused.status, 1);
+      assert.match(refused.stdout, /does not agree: .*\n +policy refuses it, and this kernel has no table inet sluice: nothing is refused\n/u);
+      assert.doesNotMatch(refused.stdout, /was not asked/u);
     } finally {
       await repair();
     }

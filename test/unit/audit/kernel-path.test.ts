@@ -115,8 +115,9 @@ describe('the kernel of a node, asked about every flow of a cluster', function (
     return explainFlows(cluster, await endsOf(cluster, everybody, everybody, { name: 'all', port })).flows;
   }
 
-  function asked(cluster: Inventory, seed: number, table: KernelTable): AskedKernel {
-    return { node: NODES[seed % 2] ?? assert.fail('no node'), table, auditing: ENFORCING, world: cluster.world, modes: new Map() };
+  function asked(cluster: Inventory, seed: number, table: KernelTable | undefined, bridges: AskedKernel['bridges'] = []): AskedKernel {
+    const node = NODES[seed % 2] ?? assert.fail('no node');
+    return { node, table, bridges, auditing: ENFORCING, world: cluster.world, modes: new Map() };
   }
 
   it('agrees of all that it judges, and says which it does not', async () => {
@@ -163,6 +164,63 @@ describe('the kernel of a node, asked about every flow of a cluster', function (
       }
     }
     assert.ok(refused > 50);
+  });
+
+  for (const [what, change] of [
+    ['there is no table', () => undefined],
+    ['somebody has put the table to sleep', (table) => ({ ...table, table: { ...table.table, flags: ['dormant'] } })],
+  ] satisfies [string, (table: KernelTable) => KernelTable | undefined][]) {
+    it(`agrees of no refusal where ${what}, and of all that is allowed`, async () => {
+      let refused = 0;
+      for (let seed = 1; seed <= 10; seed++) {
+        const cluster = randomInventory(seed);
+        const table = change(kernelOf(cluster, NODES[seed % 2] ?? assert.fail('no node')));
+        for (const flow of await flowsOf(cluster, seed)) {
+          for (const direction of ['egress', 'ingress'] as const) {
+            const answer = askKernel(asked(cluster, seed, table), flow, direction);
+            if (answer?.judged !== true) continue;
+            assert.equal(answer.agrees, flow[direction].allowed ? 'yes' : 'no');
+            assert.equal(answer.effect, 'accept');
+            if (!flow[direction].allowed) refused++;
+          }
+        }
+      }
+      assert.ok(refused > 50);
+    });
+  }
+
+  it('does not take a rule that refuses for a refusal, where packets between pods of the node do not come to it', async () => {
+    const met = { within: 0, across: 0 };
+    for (let seed = 1; seed <= 10; seed++) {
+      const cluster = randomInventory(seed);
+      const node = NODES[seed % 2] ?? assert.fail('no node');
+      const table = kernelOf(cluster, node);
+      for (const flow of await flowsOf(cluster, seed)) {
+        for (const direction of ['egress', 'ingress'] as const) {
+          const ask = (filtering: AskedKernel['bridges'][number]['filtering']) =>
+            askKernel(asked(cluster, seed, table, [{ name: 'cni0', filtering }]), flow, direction);
+          const answer = ask(null);
+          if (answer?.judged !== true) continue;
+          const isRefused = !flow[direction].allowed;
+          const isWithin = answer.source.pod?.node === node && answer.destination.pod?.node === node;
+          if (answer.agrees === 'no') {
+            assert.ok(isRefused && isWithin);
+            met.within++;
+            const family = flow.families.length === 1 ? flow.families[0] : undefined;
+            if (family === undefined) continue;
+            // Each family has its own flag; the sysctl may stand in for it.
+            const off = ask({ iptables: family === 6, ip6tables: family === 4 });
+            assert.ok(off?.judged === true && off.agrees === 'unknown');
+            const on = ask({ iptables: family === 4, ip6tables: family === 6 });
+            assert.ok(on?.judged === true && on.agrees === 'yes');
+          } else {
+            assert.equal(answer.agrees, 'yes');
+            if (isRefused) met.across++;
+          }
+        }
+      }
+    }
+    assert.ok(met.within > 10 && met.across > 10, JSON.stringify(met));
   });
 });
 

@@ -83,11 +83,15 @@ describe('lines of observed connections', () => {
         ...flowLines(denied({ audited: true, policies: ['shop/a'] }), 1, endless),
         ...flowLines(denied({ reason: 'changed' }), 1, endless),
         ...flowLines(denied({ reason: 'changed', audited: true }), 1, endless),
+        ...flowLines(denied({ reason: 'unknown', policies: [] }), 1, endless),
+        ...flowLines(denied({ reason: 'unknown', policies: [], audited: true }), 1, endless),
       ],
       [
         reason('audited: would be refused by shop/a'),
         reason('refused, and allowed by now'),
-        reason('would be refused, and is allowed by now'),
+        reason('audited: would be refused, and is allowed by now'),
+        reason('refused, by whom is not known'),
+        reason('audited: would be refused, by whom is not known'),
       ],
     );
     const open = { allowed: true, reason: 'not-isolated', policies: [] } as const;
@@ -103,11 +107,20 @@ describe('lines of observed connections', () => {
         ...flowLines(allowed(), 1, endless),
         ...flowLines(allowed({ ingress: { ...open, policies: [] } }), 1, endless),
         ...flowLines(allowed({ ingress: refused }), 1, endless),
+        ...flowLines(allowed({ ingress: { ...refused, node: 'n2' } }), 1, endless),
+        ...flowLines(allowed({ egress: { ...refused, node: 'n2' } }), 1, endless),
+        ...flowLines(allowed({ egress: { ...open, policies: [], reason: 'node' }, ingress: { ...open, policies: [], reason: 'own-node' } }), 1, endless),
+        ...flowLines(allowed({ egress: { ...open, policies: [], reason: 'same-pod' }, ingress: { ...open, policies: [], reason: 'same-pod' } }), 1, endless),
       ],
       [
         admission('admitted by shop/db-only-from-api ingress[0].from[0]'),
         admission('no policy isolates'),
         admission('audited, or changed since: refused by shop/a'),
+        admission('as far as here; refused on n2 by shop/a'),
+        // It has come from there.
+        admission('audited, or changed since: refused by shop/a'),
+        admission('a pod and its own node'),
+        admission('a pod and itself'),
       ],
     );
   });

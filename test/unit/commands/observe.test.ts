@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseSince } from '../../../src/commands/observe-options.ts';
 import { OBSERVE_REQUEST, type ObservedRecord, type ObserveRequest } from '../../../src/observability/observed-flow.ts';
+import { eventually } from '../../kernel/support/eventually.ts';
 import { allowed, DB, denied, dropped, observing, WEB } from './observed-records.ts';
 
 const PROGRAM = join(import.meta.dirname, '../../../bin/sluice.js');
@@ -219,6 +220,52 @@ spec:
     );
     const { status, stdout } = await run(['--limit', '2']).ran;
     assert.deepEqual([status, stdout.split('\n').length], [0, 3]);
+  });
+
+  it('ends after so many lines when all of them have been taken, however slowly', async () => {
+    const many = Array.from({ length: 2_000 }, (_, port) => denied({ destination: { ...DB, port } }));
+    await agent([observing(), ...many, LIVE], () => undefined);
+    for (const args of ['-o json', '']) {
+      const child = spawn(
+        'sh',
+        ['-c', `"${process.execPath}" "${PROGRAM}" observe --socket "${path}" --since 1m --limit 1500 ${args} | (sleep 1; wc -l)`],
+        { stdio: ['ignore', 'pipe', 'inherit'] },
+      );
+      let stdout = '';
+      child.stdout.on('data', (text) => {
+        stdout += String(text);
+      });
+      await new Promise((resolve) => child.once('close', resolve));
+      assert.equal(Number(stdout), 1_500, args);
+    }
+  });
+
+  it('takes no more from the agent than who reads it takes, and ends all the same when told to', async () => {
+    let isHeld = (): boolean => false;
+    const text = `${JSON.stringify(denied())}\n`.repeat(1_000);
+    await agent([observing(), LIVE], (socket) => {
+      const fill = (): void => {
+        while (socket.write(text));
+      };
+      socket.on('drain', fill);
+      fill();
+      // Nothing has left for a while: neither the program nor the kernel takes more.
+      let [taken, since] = [-1, 0];
+      isHeld = () => {
+        const now = socket.bytesWritten - socket.writableLength;
+        if (now !== taken) [taken, since] = [now, performance.now()];
+        return performance.now() - since > 1_000;
+      };
+    });
+    const child = spawn(process.execPath, [PROGRAM, 'observe', '--socket', path, '-o', 'json'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    child.stdout.pause();
+    await eventually(() => isHeld(), 'it takes no more');
+    child.kill('SIGINT');
+    await new Promise((resolve) => child.once('exit', resolve));
+    assert.deepEqual([child.exitCode, child.signalCode], [0, null]);
+    child.stdout.resume();
+    await ended;
   });
 
   it('says what keeps the agent from telling all', async () => {

@@ -12,6 +12,13 @@ describe('a printed problem', () => {
     );
   });
 
+  it('does not let a terminal act on names of files and of fields', () => {
+    assert.equal(
+      formatProblem({ ...problem, origin: 'a\u001b[2J.yaml', path: 'metadata.labels[\u001b[31m]' }, plain),
+      'a\\u001b[2J.yaml: error: metadata.labels[\\u001b[31m]: no port [PORT_INVALID]',
+    );
+  });
+
   it('leaves out what is not known', () => {
     assert.equal(formatProblem({ ...problem, origin: 'a.yaml#2', path: '' }, plain), 'a.yaml#2: error: no port [PORT_INVALID]');
   });

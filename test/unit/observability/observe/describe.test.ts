@@ -6,7 +6,7 @@ import { ip, MODEL, pod, podsWith, policy } from '../../policy/model.ts';
 import { loggedPacket, packetBytes, tuple, worldFor } from './flows.ts';
 
 const AT = Date.UTC(2026, 10, 21, 12, 3, 4, 123);
-const view = { world: worldFor(), node: 'n1' };
+const view = { world: worldFor(), node: 'n1', isSynced: true };
 
 describe('describing what was refused', () => {
   it('names pods and policies, time and ports', () => {
@@ -33,7 +33,7 @@ describe('describing what was refused', () => {
     const audited = describeDenied(view, loggedPacket('audit ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 17, 40_000, 53), AT), 0);
     assert.deepEqual([audited?.record.audited, audited?.record.protocol], [true, 'UDP']);
     const changed = describeDenied(
-      { world: worldOf({ ...MODEL, policies: [policy({ podSelector: {}, ingress: [{}] })] }), node: 'n1' },
+      { world: worldOf({ ...MODEL, policies: [policy({ podSelector: {}, ingress: [{}] })] }), node: 'n1', isSynced: true },
       loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 40_000, 80), AT),
       0,
     );
@@ -52,8 +52,48 @@ describe('describing what was refused', () => {
 
   it('takes the name from the chain where the pod has gone meanwhile', () => {
     const world = worldOf({ ...MODEL, pods: podsWith(pod('x/a', { terminal: true })) });
-    const flow = describeDenied({ world, node: 'n1' }, loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT), 0);
-    assert.deepEqual([flow?.refusedBy?.pod, flow?.record.destination], ['x/a', { address: '10.244.1.10', port: 80 }]);
+    const flow = describeDenied({ world, node: 'n1', isSynced: true }, loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT), 0);
+    assert.deepEqual(
+      [flow?.refusedBy?.pod, flow?.record.destination, flow?.record.reason, flow?.record.policies],
+      ['x/a', { address: '10.244.1.10', namespace: 'x', pod: 'a', port: 80 }, 'unknown', []],
+    );
+  });
+
+  it('never takes the pod that has the address by now for the one that refused', () => {
+    const taken = pod('x/new', { addresses: pod('x/a').addresses, createdAt: 1 });
+    const world = worldOf({ ...MODEL, pods: podsWith(taken), policies: [policy({ podSelector: {} }, 'of-the-new')] });
+    const described = (prefix: string) => describeDenied({ ...view, world }, loggedPacket(prefix, packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT), 0);
+    const old = described('ingress/x/a');
+    assert.deepEqual(
+      [old?.refusedBy?.pod, old?.record.destination.pod, old?.record.reason, old?.record.policies],
+      ['x/a', 'a', 'unknown', []],
+    );
+    const now = described('audit ingress/x/new');
+    assert.deepEqual(
+      [now?.refusedBy?.pod, now?.record.destination.pod, now?.record.reason, now?.record.policies],
+      ['x/new', 'new', 'refused', ['x/of-the-new']],
+    );
+  });
+
+  it('knows a pod by the part of a long name that a prefix holds, and takes a part for no name', () => {
+    const name = 'a'.repeat(140);
+    const long = pod(`x/${name}`, { addresses: pod('x/a').addresses, createdAt: 1 });
+    for (const prefix of [`ingress/x/${name}`, `audit ingress/x/${name}`].map((text) => text.slice(0, 127))) {
+      const packet = loggedPacket(prefix, packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT);
+      const there = describeDenied({ ...view, world: worldOf({ ...MODEL, pods: [long], policies: [policy({ podSelector: {} })] }) }, packet, 0);
+      assert.deepEqual([there?.record.destination.pod, there?.record.reason], [name, 'refused']);
+      const gone = describeDenied({ ...view, world: worldOf({ ...MODEL, pods: [] }) }, packet, 0);
+      assert.deepEqual(gone?.record.destination, { address: '10.244.1.10', port: 80 });
+    }
+  });
+
+  it('does not say who refuses, or that it is allowed, before everything is known', () => {
+    const world = worldOf(MODEL);
+    const packet = loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT);
+    const record = describeDenied({ world, node: 'n1', isSynced: false }, packet, 0)?.record;
+    assert.deepEqual([record?.destination.pod, record?.reason, record?.policies], ['a', 'unknown', []]);
+    const flow = { original: tuple(ip('y/b'), ip('x/a'), 6, 40_000, 80), reply: tuple(ip('x/a'), ip('y/b'), 6, 80, 40_000) };
+    assert.equal(describeAllowed({ world, node: 'n1', isSynced: false }, flow, AT), undefined);
   });
 
   it('passes by what is not an agent’s, or no packet', () => {
@@ -80,7 +120,7 @@ describe('describing what was allowed', () => {
     });
     // To a Service's address; the pod's port is another.
     const original = tuple(ip('y/b'), '10.96.0.1', 6, 40_000, 8080);
-    const flow = describeAllowed({ world, node: 'n1' }, { original, reply: tuple(ip('x/a'), ip('y/b'), 6, 80, 40_000) }, AT);
+    const flow = describeAllowed({ world, node: 'n1', isSynced: true }, { original, reply: tuple(ip('x/a'), ip('y/b'), 6, 80, 40_000) }, AT);
     assert.deepEqual(flow?.record, {
       kind: 'Allowed',
       apiVersion: 'sluice.dev/v1',
@@ -90,7 +130,8 @@ describe('describing what was allowed', () => {
       destination: { address: '10.244.1.10', namespace: 'x', pod: 'a', port: 80 },
       protocol: 'TCP',
       protocolNumber: 6,
-      egress: { allowed: true, reason: 'not-isolated', policies: [] },
+      // y/b is of n2, whose agent judges it.
+      egress: { allowed: true, reason: 'not-isolated', policies: [], node: 'n2' },
       ingress: { allowed: true, reason: 'admitted', policies: ['x/policy'], place: 'ingress[0].from[0]' },
     });
     assert.deepEqual(ALLOWED.parse(flow.record), flow.record);
@@ -99,7 +140,7 @@ describe('describing what was allowed', () => {
 
   it('passes by flows that no pod of this node is an end of', () => {
     const flow = { original: tuple(ip('y/b'), ip('z/a'), 6, 40_000, 80), reply: tuple(ip('z/a'), ip('y/b'), 6, 80, 40_000) };
-    assert.equal(describeAllowed({ world: worldOf(MODEL), node: 'n1' }, flow, AT), undefined);
-    assert.ok(describeAllowed({ world: worldOf(MODEL), node: 'n2' }, flow, AT));
+    assert.equal(describeAllowed({ world: worldOf(MODEL), node: 'n1', isSynced: true }, flow, AT), undefined);
+    assert.ok(describeAllowed({ world: worldOf(MODEL), node: 'n2', isSynced: true }, flow, AT));
   });
 });

@@ -118,7 +118,7 @@ describe('a reader of flows', () => {
     const allowed = new FlowLog<ObservedFlow>(2);
     const flows = reader({ logs: [log, allowed] });
     for (const port of [80, 81, 82]) {
-      const view = { world: worldOf(MODEL), node: 'n1' };
+      const view = { world: worldOf(MODEL), node: 'n1', isSynced: true };
       const original = tuple(ip('y/a'), ip('x/a'), 6, 40_000, port);
       const reply = tuple(ip('x/a'), ip('y/a'), 6, port, 40_000);
       const flow = describeAllowed(view, { original, reply }, port);

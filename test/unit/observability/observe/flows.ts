@@ -44,7 +44,7 @@ export function loggedPacket(prefix: string, payload: Uint8Array, at: number): L
 /** y/b was refused by x/a. */
 export function deniedFlow({ port, at }: { readonly port: number; readonly at: number }): ObservedFlow<Denied> {
   const packet = loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 40_000, port), at);
-  const flow = describeDenied({ world: worldFor(), node: 'n1' }, packet, at);
+  const flow = describeDenied({ world: worldFor(), node: 'n1', isSynced: true }, packet, at);
   assert.ok(flow);
   return flow;
 }

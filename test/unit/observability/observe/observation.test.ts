@@ -1,6 +1,6 @@
 /** What an agent says to those who come to its socket with something else than a request that it can serve. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +9,7 @@ import { pino } from 'pino';
 import { Observation } from '../../../../src/observability/observe/observation.ts';
 import { type Failed, OBSERVED } from '../../../../src/observability/observed-flow.ts';
 import { Cluster } from '../../../../src/cluster/cluster.ts';
+import { eventually } from '../../../kernel/support/eventually.ts';
 import { MODEL } from '../../policy/model.ts';
 
 describe('the socket of an agent', () => {
@@ -16,6 +17,7 @@ describe('the socket of an agent', () => {
   let path: string;
   let poller: Poller;
   let observation: Observation;
+  let isSynced = true;
 
   before(async () => {
     directory = mkdtempSync(join(tmpdir(), 'sluice-observe-'));
@@ -34,6 +36,7 @@ describe('the socket of an agent', () => {
       logGroup: undefined,
       socket: path,
       refused: () => [],
+      isSynced: () => isSynced,
     });
     while (!statSync(path, { throwIfNoEntry: false })?.isSocket()) await new Promise(setImmediate);
   });
@@ -105,6 +108,13 @@ describe('the socket of an agent', () => {
     assert.equal((await asked(request({ filter: { from: ['10.0.0.300'] } }))).message, '10.0.0.300 is no name, address or CIDR');
   });
 
+  it('takes no name for wrong before it knows all names', async () => {
+    isSynced = false;
+    const { code } = await asked(request({ filter: { namespaces: ['w'] } }));
+    isSynced = true;
+    assert.equal(code, 'LOG_GROUP_OFF');
+  });
+
   it('says that it logs nothing, where only that was asked for', async () => {
     const { code, message } = await asked(request({ filter: { pods: ['x/a'] } }));
     assert.deepEqual([code, message], ['LOG_GROUP_OFF', 'this agent logs no refused packets (--log-group 0), and so sees none']);
@@ -115,6 +125,17 @@ describe('the socket of an agent', () => {
     assert.equal((await answer(await reach())).code, 'READERS_TOO_MANY');
     sockets.pop()?.destroy();
     for (let code = 'READERS_TOO_MANY'; code === 'READERS_TOO_MANY'; ) ({ code } = await asked(request({})));
+    for (const socket of sockets) socket.destroy();
+  });
+
+  it('keeps nothing of those that it sends away', async () => {
+    const sockets = await Promise.all(Array.from({ length: 32 }, reach));
+    const open = (): number => readdirSync('/proc/self/fd').length;
+    // All of them have been let in when the next is not.
+    assert.equal((await asked(request({}))).code, 'READERS_TOO_MANY');
+    const before = open();
+    for (let count = 0; count < 20; count++) assert.equal((await asked(request({}))).code, 'READERS_TOO_MANY');
+    await eventually(() => open() <= before, () => `${open()} descriptors, ${before} before`, { withinMs: 5_000 });
     for (const socket of sockets) socket.destroy();
   });
 });
