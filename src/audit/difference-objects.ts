@@ -147,9 +147,10 @@ export interface Applied {
 /** The objects after these have been applied: in the place of those of the same name, or beside the others. What is unchanged stays the same object. */
 export function apply(before: ObjectLists, written: readonly ClusterObject[]): Applied {
   const change = new ObjectChange(before);
-  const done = written.map((object): AppliedObject => {
-    const known = change.get(object.kind, object.key);
-    const { kind, key: name } = object;
+  const done = written.map((each): AppliedObject => {
+    const { kind, key: name } = each;
+    const known = change.get(kind, name);
+    const object = known === undefined ? each : withStateOf(known, each);
     if (known !== undefined && isDeepStrictEqual(meaningOf(known), meaningOf(object.object))) return { change: 'unchanged', kind, name };
     change.set(object);
     return { change: known === undefined ? 'created' : 'configured', kind, name };
@@ -172,7 +173,17 @@ export function remove(before: ObjectLists, written: readonly ClusterObject[]): 
   return { objects: change.lists(), done, onlyPolicies: true };
 }
 
-/** A pod's state is the cluster's affair: whoever applies one says nothing of it. A policy's problems are no part of what it does. */
+/** Where a pod runs, what addresses it and a node have, and what has become of it is the cluster's affair: whoever applies one says nothing of it. */
+function withStateOf(known: Pod | Namespace | Node | Policy, written: ClusterObject): ClusterObject {
+  if (written.kind === 'Pod') {
+    // Of the same kind.
+    const { uid, node, addresses, terminal, createdAt } = known as Pod;
+    return { ...written, object: { ...written.object, uid, node, addresses, terminal, createdAt } };
+  }
+  return written.kind === 'Node' ? { ...written, object: known as Node } : written;
+}
+
+/** A policy's problems are no part of what it does. */
 function meaningOf(object: Pod | Namespace | Node | Policy): unknown {
   return 'problems' in object ? { ...object, problems: [] } : object;
 }

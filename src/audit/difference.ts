@@ -3,7 +3,7 @@
  * Both states are asked, {@link Equivalence} by {@link Equivalence}; what nothing tells apart in either is asked about once. Complete: every
  * port and protocol is looked at, since each rule's ports are cut where a rule of either state begins or ends.
  */
-import type { Family } from '../policy/address.ts';
+import type { Address, Family } from '../policy/address.ts';
 import { type End, type Equivalence, outsideClasses } from '../policy/equivalence.ts';
 import {
   addressOf,
@@ -13,8 +13,8 @@ import {
   isPair,
   outsideParties,
   pairAmong,
+  partiesOfNode,
   type Party,
-  partyOfNode,
   partyOfPod,
 } from '../policy/equivalence-parties.ts';
 import type { Verdict } from '../policy/evaluate.ts';
@@ -76,20 +76,23 @@ const ONLY_6: readonly Family[] = [6];
 
 export function differenceOf(comparison: Comparison): Difference {
   const parties = partiesOf(comparison);
-  const { before, after } = comparison;
   // No policy of either state tells those of one group apart.
-  const groups = groupParties(parties, ({ addresses }) =>
-    addresses.map((address) => `${before.end(address).class} ${after.end(address).class}`).join(' '),
-  );
+  const groups = groupParties(parties, ({ addresses }) => addresses.map(classIn(comparison)).join(' '));
   return { parties, changes: new Comparer(comparison, groups).changes(), isolation: isolationOf(comparison, groups) };
 }
 
+/** The same text: no policy of either state tells the two addresses apart. */
+function classIn({ before, after }: Comparison): (address: Address) => string {
+  return (address) => `${before.end(address).class} ${after.end(address).class}`;
+}
+
 /** Pods of both states, nodes, and what is outside of the cluster. */
-export function partiesOf({ before, after, pods, nodes }: Comparison): Party[] {
+export function partiesOf(comparison: Comparison): Party[] {
+  const { before, after, pods, nodes } = comparison;
   const { world } = after;
   return [
     ...pods.filter((pod) => !pod.terminal).flatMap((pod) => partyOfPod(pod, world) ?? []),
-    ...nodes.flatMap((node) => partyOfNode(node, world) ?? []),
+    ...nodes.flatMap((node) => partiesOfNode(node, world, classIn(comparison))),
     ...outsideParties(outsideClasses([before, after])),
   ];
 }

@@ -160,9 +160,16 @@ export async function resolveEndpoint(inventory: Inventory, text: string, namesp
 /** Everything that the text may mean; more than one only where a namespace is called like a kind. */
 function readings(text: string, namespace: string): Name[] {
   const parts = text.split('/');
+  if (/^[\d.]+\/\d+$/u.test(text)) {
+    throw new SluiceError('NAME_INVALID', `${JSON.stringify(text)} is no block of addresses`, {
+      hint: 'Right are 10.0.0.0/8 and fd00::/8.',
+      exitStatus: 2,
+    });
+  }
   if (parts.length > 3 || parts.some((part) => !/^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/u.test(part))) {
     throw new SluiceError('NAME_INVALID', `${JSON.stringify(text)} is no name, address or block of addresses`, {
-      hint: `Right are ${ENDPOINT_HELP}.`,
+      // A destination has lost its port by now.
+      hint: /^[^:]+:[^:]+$/u.test(text) ? 'Only a destination has a port.' : `Right are ${ENDPOINT_HELP}.`,
       exitStatus: 2,
     });
   }

@@ -75,6 +75,7 @@ export async function endsOf(inventory: Inventory, source: Endpoint, destination
   if (service !== undefined) ends.note('SERVICE_ADDRESS', `${destination.name} is an address of ${service.name}`);
   const to = service ?? destination;
   const targets = to.kind === 'service' ? ends.serviceTargets(to, port) : ends.targets(to, port);
+  ends.noteHostNetwork();
   ends.noteMasquerade(from, to);
   return {
     source: { name: source.name, members: from, block: source.kind === 'block' ? source.prefix : undefined },
@@ -110,9 +111,20 @@ class EndsReader {
   readonly unanswered: Unanswered[] = [];
   readonly notes: Note[] = [];
   readonly #world: World;
+  readonly #hostNetwork = new Set<Pod>();
 
   constructor(world: World) {
     this.#world = world;
+  }
+
+  /** Row 29. A node has a handful of such pods, and a namespace as many as nodes: one note for all. */
+  noteHostNetwork(): void {
+    const [first, ...others] = this.#hostNetwork;
+    if (first === undefined) return;
+    const one = `${keyOf(first)} is in the network of its node${first.node === '' ? '' : ` ${first.node}`}: its address is the node's, no policy isolates it, and of peers only an ipBlock matches it (row 29)`;
+    const many = `${keyOf(first)} and ${others.length} more are in the network of their nodes: their addresses are the nodes', no policy isolates them, and of peers only an ipBlock matches them (row 29)`;
+    // Who is asked about comes before what is.
+    this.notes.unshift({ code: 'HOST_NETWORK', message: others.length === 0 ? one : many });
   }
 
   note(code: string, message: string): void {
@@ -167,12 +179,7 @@ class EndsReader {
         this.leaveOut(name, `its address belongs to ${newer === undefined ? 'another pod' : keyOf(newer)}, which is newer`);
         return [];
       }
-      if (pod.hostNetwork) {
-        this.note(
-          'HOST_NETWORK',
-          `${name} is in the network of its node${pod.node === '' ? '' : ` ${pod.node}`}: its address is the node's, no policy isolates it, and of peers only an ipBlock matches it (row 29)`,
-        );
-      }
+      if (pod.hostNetwork) this.#hostNetwork.add(pod);
       return [{ name, pod, addresses: firstOfEachFamily(own) }];
     });
   }

@@ -144,6 +144,9 @@ function reasonText(direction: 'egress' | 'ingress', flow: Flow): string {
   const who = end.count === 1 ? (end.members[0]?.name ?? end.name) : 'them';
   switch (reason) {
     case 'external':
+      // A pod of which no policy is asked, though its node has no object.
+      if (end.count > 0 && kindsOf(end.members, '') === 'pods' && end.blocks.length === 0)
+        return `in the network of ${end.count === 1 ? 'its node' : 'their nodes'}: policy is not asked`;
       return `${end.count === 1 || end.blocks.length > 0 ? 'no pod' : 'no pods'}: policy is not asked`;
     case 'node':
       return "a node's address: policy is not asked";
@@ -199,7 +202,8 @@ function* kernelLines(kernel: Direction['kernel'], flow: Flow, paint: Paint, wid
     : { accept: 'lets it through', drop: 'drops it', unknown: 'may do either' }[effect];
   const counted = rule?.packets === undefined ? '' : `, ${rule.packets} ${rule.packets === 1 ? 'packet' : 'packets'} so far`;
   const where = `chain ${chain}${rule?.handle === undefined ? '' : ` handle ${rule.handle}`}`;
-  const what = rule === undefined ? `no rule of ${where} matches` : `${where} ${does}${counted}`;
+  const byPolicy = { accept: `no rule of ${where} refuses it`, drop: `the policy of ${where} drops it`, unknown: `${where} ${does}` }[effect];
+  const what = rule === undefined ? byPolicy : `${where} ${does}${counted}`;
   const way = via.length > 1 ? ` (through ${via.slice(1).join(', ')})` : '';
   const isMany = [flow.source, flow.destination].some(({ count, blocks }) => count + blocks.length > 1);
   const example = isMany ? `; ${followed} followed, here ${source} -> ${destination}` : '';

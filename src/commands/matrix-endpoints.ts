@@ -1,8 +1,8 @@
 /** Who the matrix is about: names given with --from and --to, or every pod, every node and the outside; and why somebody is left out. */
 import { nearest } from '../output/nearest.ts';
-import { formatAddress, parseAddress } from '../policy/address.ts';
+import { type Address, formatAddress, parseAddress } from '../policy/address.ts';
 import { type Equivalence, outsideClasses } from '../policy/equivalence.ts';
-import { outsideParties, type Party, partyOfAddress, partyOfNode, partyOfPod } from '../policy/equivalence-parties.ts';
+import { outsideParties, partiesOfNode, type Party, partyOfAddress, partyOfPod } from '../policy/equivalence-parties.ts';
 import type { Node, Pod } from '../policy/objects.ts';
 import type { World } from '../policy/world.ts';
 import { SluiceError } from '../errors.ts';
@@ -40,7 +40,8 @@ export function selectEndpoints(names: readonly string[], pods: readonly Pod[], 
 
 /** Nodes, and what is outside, as far as policies tell it apart. */
 export function othersOf(equivalence: Equivalence, nodes: readonly Node[]): Party[] {
-  return [...nodes.flatMap((node) => partyOfNode(node, equivalence.world) ?? []), ...outsideParties(outsideClasses([equivalence]))];
+  const classOf = (address: Address): string => String(equivalence.end(address).class);
+  return [...nodes.flatMap((node) => partiesOfNode(node, equivalence.world, classOf)), ...outsideParties(outsideClasses([equivalence]))];
 }
 
 function podsNamed(name: string, pods: readonly Pod[], living: readonly Pod[]): readonly Pod[] {

@@ -11,6 +11,7 @@ import { desiredTable } from '../enforcement/nftables/desired-table.ts';
 import { SluiceError } from '../errors.ts';
 import { paintFor, plain } from '../output/colour.ts';
 import { API_VERSION, formatDocument } from '../output/document.ts';
+import { visibleDocument } from '../output/visible-text.ts';
 import type { NodeRuleset } from '../ruleset/node-ruleset.ts';
 import { addEnforcementOptions, type EnforcementFlags, enforcementOf } from './enforcement-options.ts';
 import { addInventoryOptions, type InventoryFlags, openInventory, readInventory, withProgress } from './inventory-options.ts';
@@ -155,7 +156,7 @@ function print(document: VerificationDocument, output: VerifyFlags['output']): v
     process.stdout.write(formatDocument(output, document));
     return;
   }
-  const { node, differences, notes } = document;
+  const { node, differences, notes } = visibleDocument(document);
   const paint = process.stdout.isTTY ? paintFor(process.stdout) : plain;
   for (const line of patch(differences, paint)) console.log(line);
   const paintNote = paintFor(process.stderr);

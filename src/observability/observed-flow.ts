@@ -64,7 +64,7 @@ export const DENIED = z.object({
    * has just started, or the pod is gone; `policies` is empty then.
    */
   reason: z.enum(['refused', 'changed', 'unknown']),
-  /** Only where they were asked for; none where policy allows the connection by now, or where it is not known who refuses it. */
+  /** Only where they were asked for; none where policy allows the connection by now, or where it is not known who refuses it or what it is. */
   suggestions: z.array(SUGGESTION).optional(),
 });
 

@@ -7,6 +7,7 @@ import {
   type Address,
   type Family,
   familyOf,
+  formatAddress,
   formatPrefix,
   networkAddress,
   type Prefix,
@@ -17,12 +18,12 @@ import {
 import type { OutsideClass } from './equivalence.ts';
 import type { Node, Pod } from './objects.ts';
 import { rangeToPrefixes, subtract } from './ranges.ts';
-import { ownsAddresses, type World } from './world.ts';
+import { localAddresses, ownsAddresses, type World } from './world.ts';
 
 /** Somebody who reaches and is reached. */
 export interface Party {
   readonly kind: 'pod' | 'node' | 'outside';
-  /** `shop/web-0`, `node/node-a`, `outside: 10.0.0.0/8`, or an address. Unique among those that are asked about. */
+  /** `shop/web-0`, `node/node-a`, `node/node-a at 203.0.113.7`, `outside: 10.0.0.0/8`, or an address. Unique among those that are asked about. */
   readonly name: string;
   /** Empty of what is no pod. */
   readonly namespace: string;
@@ -65,13 +66,38 @@ export function partyOfPod(pod: Pod, world: World): Party | undefined {
   const addresses = firstOfEachFamily(own);
   if (addresses.length === 0) return undefined;
   const { namespace, name, node } = pod;
-  return { kind: 'pod', name: `${namespace}/${name}`, namespace, pod, node: node === '' ? undefined : node, addresses };
+  // That it is on its node's network can be judged only where the node is known.
+  const isKnown = !pod.hostNetwork || addresses.some((address) => world.nodeAt(address)?.name === node);
+  return { kind: 'pod', name: `${namespace}/${name}`, namespace, pod, node: node !== '' && isKnown ? node : undefined, addresses };
 }
 
-/** Undefined: a node without an address. */
-export function partyOfNode({ name, addresses }: Node, world: World): Party | undefined {
-  const own = firstOfEachFamily(addresses.filter((address) => world.podAt(address) === undefined && world.nodeAt(address)?.name === name));
-  return own.length === 0 ? undefined : { kind: 'node', name: `node/${name}`, namespace: '', pod: undefined, node: name, addresses: own };
+/**
+ * A node by its first address of each family; and by each other that `classOf` tells from those before it, as it does where a block has one
+ * of them and not the other: an ExternalIP, the overlay device's, which is what pods of other nodes see of it. None of a node without an address.
+ */
+export function partiesOfNode(node: Node, world: World, classOf: (address: Address) => string): Party[] {
+  const { name } = node;
+  const isOwn = (address: Address): boolean => world.podAt(address) === undefined && world.nodeAt(address)?.name === name;
+  const first = firstOfEachFamily(node.addresses.filter(isOwn));
+  const seen = new Set(first.map(classOf));
+  const party = (own: string, addresses: readonly Address[]): Party => ({
+    kind: 'node',
+    name: own,
+    namespace: '',
+    pod: undefined,
+    node: name,
+    addresses,
+  });
+  const further = localAddresses(node).filter((address) => {
+    const text = classOf(address);
+    if (first.length === 0 || !isOwn(address) || seen.has(text)) return false;
+    seen.add(text);
+    return true;
+  });
+  return [
+    ...(first.length === 0 ? [] : [party(`node/${name}`, first)]),
+    ...further.map((address) => party(`node/${name} at ${formatAddress(address)}`, [address])),
+  ];
 }
 
 /** What is outside, as {@link outsideClasses} tells it apart; the rest of both families is one party. */
@@ -160,8 +186,7 @@ export function nameGroups(sets: readonly (readonly Party[])[], all: readonly Pa
     else known.push(pod.name);
   }
   for (const names of namesByNamespace.values()) names.sort();
-  // What is shown of nodes is never about a pod's own.
-  const nodes = all.filter(({ kind }) => kind === 'node').length;
+  const nodes = all.filter(({ kind }) => kind === 'node');
   return sets.flatMap((parties): Group[] => {
     const [first] = parties;
     if (first === undefined) return [];
@@ -172,8 +197,8 @@ export function nameGroups(sets: readonly (readonly Party[])[], all: readonly Pa
         ? first.name
         : kind === 'pod'
           ? podsText(parties, namesByNamespace.get(namespace) ?? [])
-          : kind === 'node' && parties.length === nodes
-            ? 'other nodes'
+          : kind === 'node'
+            ? nodesText(parties, nodes)
             : parties.map((party) => party.name).join(', ');
     return [{ name, kind, namespace, labels, parties }];
   });
@@ -217,6 +242,22 @@ function podsText(parties: readonly Party[], sorted: readonly string[]): string 
   const of = `${pods.length} of ${pods.length + others.length} pods`;
   if (others.length <= Math.min(3, pods.length)) return `${text} (${of}, not ${others.join(' ')})`;
   return `${text} (${of}: ${[...own].join(' ')})`;
+}
+
+/** More addresses than this are not written out. */
+const ADDRESSES_SHOWN = 4;
+
+/** `other nodes`: what is shown of nodes is never about a pod's own. @param all nodes that are asked about, by all of their addresses */
+function nodesText(parties: readonly Party[], all: readonly Party[]): string {
+  const isFirst = ({ name, node }: Party): boolean => name === `node/${node}`;
+  if (parties.length === all.length && all.filter(isFirst).length > 1) return 'other nodes';
+  const first = parties.filter(isFirst).map(({ name }) => name);
+  const further = parties.filter((party) => !isFirst(party));
+  const shown = further.slice(0, ADDRESSES_SHOWN).flatMap(({ addresses }) => addresses.map(formatAddress));
+  const more = further.length - shown.length;
+  const at = further.length === 1 ? [further[0]?.name] : [`nodes at ${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`];
+  const isAll = first.length > 1 && first.length === all.filter(isFirst).length;
+  return [...(isAll ? ['other nodes'] : first), ...(further.length === 0 ? [] : at)].join(', ');
 }
 
 function startingWith(sorted: readonly string[], prefix: string): readonly string[] {

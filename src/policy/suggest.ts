@@ -104,7 +104,7 @@ function suggestionFor(
   const hasPorts = protocol === 'TCP' || protocol === 'UDP' || protocol === 'SCTP';
   if (!hasPorts) notes.push('A NetworkPolicy names TCP, UDP and SCTP only: everything else is admitted with every protocol and port.');
   // An entry without a port is every port of its protocol (row 13); 0 is none that a policy can name.
-  const isNamed = port !== undefined && port > 0;
+  const isNamed = hasPorts && port !== undefined && port > 0;
   if (hasPorts && !isNamed) notes.push(`A NetworkPolicy cannot name port ${port}: every ${protocol} port is admitted.`);
   const ports = hasPorts ? { ports: [isNamed ? { protocol, port } : { protocol }] } : {};
   const what = hasPorts ? `${protocol} ${isNamed ? port : 'to every port'}` : 'every protocol';

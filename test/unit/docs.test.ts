@@ -188,10 +188,14 @@ describe('the documents', () => {
     const { command: dump } = await import('../../src/commands/dump.ts');
     const { command: lab } = await import('../../src/commands/lab.ts');
     const { command: bundle } = await import('../../src/commands/bundle.ts');
+    const { command: completion } = await import('../../src/commands/completion.ts');
+    const { command: diff } = await import('../../src/commands/diff.ts');
+    const { command: lint } = await import('../../src/commands/lint.ts');
+    const { command: matrix } = await import('../../src/commands/matrix.ts');
     const { command: explain } = await import('../../src/commands/explain.ts');
     const { command: observe } = await import('../../src/commands/observe.ts');
     const { command: verify } = await import('../../src/commands/verify.ts');
-    for (const make of [agent, bundle, cleanup, dump, explain, lab, observe, verify]) {
+    for (const make of [agent, bundle, cleanup, completion, diff, dump, explain, lab, lint, matrix, observe, verify]) {
       const command = make();
       const page = read(`docs/cli/${command.name()}.md`);
       const described = [command, ...command.commands].flatMap(({ options }) => options.map(({ long }) => long ?? ''));

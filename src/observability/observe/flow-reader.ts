@@ -145,8 +145,20 @@ export class FlowReader {
   #text({ record, question }: ObservedFlow): string {
     const { suggestFrom } = this.#options;
     if (suggestFrom === undefined || record.kind !== 'Denied') return JSON.stringify(record satisfies FlowRecord);
-    return JSON.stringify({ ...record, suggestions: record.reason !== 'unknown' && isStillSo(suggestFrom, record, question) ? suggestPolicy(suggestFrom, question) : [] });
+    const isKnown = record.reason !== 'unknown' && !isCutOff(record) && isStillSo(suggestFrom, record, question);
+    return JSON.stringify({ ...record, suggestions: isKnown ? suggestPolicy(suggestFrom, question) : [] });
   }
+}
+
+/** TCP, UDP, SCTP (linux/in.h); of IPv6 the headers that come before another (linux/in6.h): hop-by-hop, routing, fragment, destination options. */
+const NOT_ALL: ReadonlySet<number> = new Set([6, 17, 132, 0, 43, 44, 60]);
+
+/**
+ * Whether the packet holds, or was copied with, too little to say what it is: what would admit it is then every protocol and port, and
+ * whoever can send such a packet should not be able to have that suggested.
+ */
+function isCutOff({ protocol, protocolNumber }: FlowRecord): boolean {
+  return protocol === 'other' && NOT_ALL.has(protocolNumber);
 }
 
 /** Whether the addresses are still those of the pods that are named. */

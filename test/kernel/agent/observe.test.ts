@@ -1,13 +1,13 @@
 /** What `sluice observe` shows of real packets, and what agent and kernel may do to it meanwhile. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { PacketLog, Poller } from 'nftables-js';
 import { parseAllDocuments } from 'yaml';
 import { inNamespace } from '../../../src/lab/namespaces.ts';
 import { formatAddress } from '../../../src/policy/address.ts';
 import { AgentLab } from '../support/agent-lab.ts';
-import { PROGRAM } from '../support/agent-process.ts';
+import { AgentProcess, PROGRAM } from '../support/agent-process.ts';
 import { eventually } from '../support/eventually.ts';
 import { type KubernetesObject, peer, policyObject, tcp } from '../support/objects.ts';
 import { ObserveProcess } from '../support/observe-process.ts';
@@ -237,7 +237,7 @@ describe('sluice observe', function () {
     assert.deepEqual(named('db').map(({ protocol, egress, ingress, source }) => ({ protocol, source: source.pod, egress, ingress }))[0], {
       protocol: 'TCP',
       source: 'far',
-      egress: { allowed: true, reason: 'not-isolated', policies: [] },
+      egress: { allowed: true, reason: 'not-isolated', policies: [], node: 'n2' },
       ingress: { allowed: true, reason: 'admitted', policies: ['shop/db-from-far'], place: 'ingress[0].from[0]' },
     });
     // A flow between two pods of the node is one flow.
@@ -313,6 +313,32 @@ describe('sluice observe', function () {
     await observer.until(() => observer.denied().some(({ destination }) => destination.port === 4718), 'it goes on again');
     assert.equal(await observer.end(), 0);
     await cluster.agent('n1').end();
+    cluster.start('n1');
+    await cluster.settled(['n1']);
+  });
+
+  it('shows what rules refuse whose policies the agent does not know yet, and takes no name for wrong', async () => {
+    await cluster.agent('n1').end();
+    const kubeconfig = '/run/nowhere.kubeconfig';
+    const nowhere = { clusters: [{ name: 'x', cluster: { server: 'http://127.0.0.1:1' } }], contexts: [{ name: 'x', context: { cluster: 'x' } }] };
+    writeFileSync(kubeconfig, JSON.stringify({ apiVersion: 'v1', kind: 'Config', 'current-context': 'x', users: [], ...nowhere }));
+    const agent = new AgentProcess(cluster.lab, 'n1', { source: ['--kubeconfig', kubeconfig], state: '/run', name: 'nowhere', args: [] });
+    await eventually(
+      () => existsSync(agent.observeSocket),
+      () => JSON.stringify(agent.log()),
+    );
+    const observer = new ObserveProcess(cluster.lab, 'n1', agent.observeSocket, ['-o', 'json', '--pod', 'shop/db', '--since', '1m']);
+    observers.push(observer);
+    await cluster.expect('denied', { from: 'dev/web', to: 'shop/db', port: 4720, protocols: ['TCP'], families: [4] });
+    await observer.until(() => observer.denied().some(({ destination }) => destination.port === 4720), 'the record');
+    const record = observer.denied().find(({ destination }) => destination.port === 4720);
+    assert.deepEqual(
+      [record?.destination.namespace, record?.destination.pod, record?.policies, record?.reason],
+      ['shop', 'db', [], 'unknown'],
+    );
+    assert.deepEqual(observer.dropped(), [], 'what was counted before is not taken for new');
+    await observer.endsWell();
+    await agent.end('SIGKILL');
     cluster.start('n1');
     await cluster.settled(['n1']);
   });

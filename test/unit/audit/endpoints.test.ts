@@ -165,6 +165,11 @@ describe('the ends of a connection', () => {
     }
   });
 
+  it('that look like something else are answered with what is wrong with that', async () => {
+    assert.equal(await refusal('10.0.0.0/33'), 'NAME_INVALID: "10.0.0.0/33" is no block of addresses | Right are 10.0.0.0/8 and fd00::/8.');
+    assert.match(await refusal('shop/web-1:80'), /^NAME_INVALID: .* Only a destination has a port\.$/u);
+  });
+
   it('tell which namespaces have to be read', () => {
     assert.deepEqual(namespacesOf('shop/web', 'default'), ['shop']);
     assert.deepEqual(namespacesOf('svc/web', 'default'), ['default', 'svc']);

@@ -520,6 +520,80 @@ describe('sluice explain', () => {
     );
   });
 
+  it('asks a headless Service without ports for the port as it is said, and takes it for the pods behind it', async () => {
+    const bare = `---
+apiVersion: v1
+kind: Service
+metadata: { name: bare, namespace: shop }
+spec: { clusterIP: None, selector: { app: front-end } }
+`;
+    const { flows } = await document(bare, 'db-0', 'svc/bare:8080');
+    assert.deepEqual(
+      flows.map(({ allowed, destination, ports }) => [allowed, destination.members.map(({ name }) => name), ports]),
+      [[true, ['shop/web-1', 'shop/web-2'], [{ port: 8080 }]]],
+    );
+    const from = await document(bare, 'svc/bare', 'db-0:5432');
+    assert.deepEqual(
+      from.flows.map(({ source }) => source.members.map(({ name }) => name)),
+      [['shop/web-1', 'shop/web-2']],
+    );
+    await assert.rejects(document(bare, 'db-0', 'svc/bare'), { code: 'PORT_UNKNOWN', message: 'shop/svc/bare declares no ports' });
+  });
+
+  it('says why a Service that nobody is behind sends nothing', async () => {
+    for (const [name, reason] of [
+      ['nobody', /^it has no endpoints/u],
+      ['elsewhere', /^it is of type ExternalName/u],
+    ] as const) {
+      const { allowed, flows, unanswered } = await document('', `svc/${name}`, 'db-0:5432');
+      assert.deepEqual([allowed, flows.length, unanswered.length], [false, 0, 1]);
+      assert.match(unanswered[0]?.reason ?? '', reason);
+    }
+  });
+
+  it('goes by the address of an endpoint, where its EndpointSlice is older than the pods', async () => {
+    const stale = `---
+apiVersion: v1
+kind: Service
+metadata: { name: stale, namespace: shop }
+spec: { clusterIP: 10.96.0.12, ports: [{ port: 80 }] }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: stale-1, namespace: shop, labels: { kubernetes.io/service-name: stale } }
+ports: [{ port: 5432 }]
+endpoints:
+  - { addresses: [10.244.2.7], targetRef: { kind: Pod, name: web-1 } }
+  - { addresses: [10.244.2.99], targetRef: { kind: Pod, name: done } }
+`;
+    const { flows } = await document(stale + DB, 'web-1', 'svc/stale');
+    assert.deepEqual(
+      flows.map(({ allowed, itself, destination: { members } }) => [allowed, itself, members.map(({ name }) => name)]),
+      [
+        [false, false, ['shop/db-0']],
+        [true, false, ['10.244.2.99']],
+      ],
+    );
+  });
+
+  it('says once that pods are in the network of their nodes, and of those whose node has no object that they are', async () => {
+    const host = (name: string, address: string): string => `---
+apiVersion: v1
+kind: Pod
+metadata: { name: ${name}, namespace: ops }
+spec: { nodeName: ${name}, hostNetwork: true, containers: [{}] }
+status: { phase: Running, podIPs: [{ ip: ${address} }] }
+`;
+    const agents = host('agent-x', '192.168.0.7') + host('agent-y', '192.168.0.8');
+    const answer = await document(agents, 'ns/ops', 'web-1:8080');
+    assert.deepEqual(
+      answer.notes.map(({ code }) => code),
+      ['HOST_NETWORK'],
+    );
+    assert.match(answer.notes[0]?.message ?? '', /^ops\/agent and 2 more are in the network of their nodes: /u);
+    assert.match(await text(agents, 'ops/agent-x', 'web-1:8080'), /^ {2}egress {3}allowed {2}in the network of its node: policy is not asked$/mu);
+  });
+
   it('says that a namespace asks to be audited, where it is refused there', async () => {
     const audited = OBJECTS.replace('name: shop, labels', 'name: shop, annotations: { sluice.dev/mode: audit }, labels');
     const answer = await explain(inventory(audited + DENY), 'web-1', 'db-0:5432', { namespace: 'shop' }, NOWHERE);

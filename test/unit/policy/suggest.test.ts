@@ -127,6 +127,14 @@ describe('suggested policies', () => {
     assert.match(suggestion.policy.metadata.name, /^allow-ingress-from-web-tcp-5432-[a-z0-9]+$/);
   });
 
+  it('name no port where the protocol has none that a policy can name', () => {
+    const lists = { ...MODEL, policies: [policy(DENY)] };
+    const [dccp, icmp] = (['other', 'ICMP'] as const).map((protocol) => suggestions(lists, ip('y/a'), ip('x/a'), protocol, 4807)[0]?.policy);
+    assert.deepEqual(dccp?.spec.ingress?.[0]?.ports, undefined);
+    assert.doesNotMatch(dccp?.metadata.name ?? '4807', /4807/);
+    assert.deepEqual(dccp, icmp, 'what is the same has one name');
+  });
+
   it('admit nobody else: neither another pod, nor another port, nor the other direction', () => {
     const pods = podsWith(pod('x/a', { labels: labels({ app: 'db' }) }), pod('x/b', { labels: labels({ app: 'web' }) }));
     const lists: Lists = { ...MODEL, pods, policies: [policy(DENY)] };

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { worldOf } from '../../../../src/policy/world.ts';
-import { describeAllowed, type ObservedFlow } from '../../../../src/observability/observe/describe.ts';
+import { describeAllowed, describeDenied, type ObservedFlow } from '../../../../src/observability/observe/describe.ts';
 import { FlowLog } from '../../../../src/observability/observe/flow-log.ts';
 import { FlowReader, type FlowReaderOptions, PENDING_BYTES } from '../../../../src/observability/observe/flow-reader.ts';
 import { OBSERVED, type ObservedRecord } from '../../../../src/observability/observed-flow.ts';
 import { ip, MODEL, pod, podsWith, policy } from '../../policy/model.ts';
-import { deniedFlow, tuple, worldFor } from './flows.ts';
+import { deniedFlow, loggedPacket, packetBytes, tuple, worldFor } from './flows.ts';
 
 /** A reader that takes everything, or nothing. */
 class TestSink {
@@ -128,6 +128,27 @@ describe('a reader of flows', () => {
     log.push(deniedFlow({ port: 1, at: 1 }));
     pumpAll(flows);
     assert.deepEqual(sink.texts.toSorted(), ['Allowed 81', 'Allowed 82', 'Allowed reader 1', 'Denied 1', 'Live']);
+  });
+
+  it('is sent no suggestion for a packet that does not say what it is, or whose policies are not known', () => {
+    const suggestFrom = worldFor();
+    const logged = (bytes: Uint8Array, prefix = 'ingress/x/a') => loggedPacket(prefix, bytes, 1);
+    const whole = packetBytes(ip('y/b'), ip('x/a'), 6, 40_000, 80);
+    for (const [packet, isSynced, count] of [
+      [logged(whole), true, 1],
+      [logged(packetBytes(ip('y/b'), ip('x/a'), 47, 0, 0)), true, 1],
+      [logged(whole.subarray(0, 22)), true, 0],
+      [logged(whole), false, 0],
+    ] as const) {
+      const flow = describeDenied({ world: suggestFrom, node: 'n1', isSynced }, packet, 1);
+      assert.ok(flow);
+      log = new FlowLog<ObservedFlow>(1);
+      log.push(flow);
+      sink = new TestSink();
+      pumpAll(reader({ since: 0, suggestFrom }));
+      const [record] = sink.records;
+      assert.equal(record?.kind === 'Denied' ? record.suggestions?.length : undefined, count);
+    }
   });
 
   it('is sent suggestions where it asks for them, and none once an address is another pod’s', () => {
