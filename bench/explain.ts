@@ -15,8 +15,6 @@ import { type ApiObject, type ClusterShape, SyntheticCluster } from './synthetic
 export interface ExplainPlan {
   readonly shape: ClusterShape;
   readonly runs: number;
-  /** YAML takes a dozen times as long as JSON. */
-  readonly yamlRuns: number;
 }
 
 export const EXPLAIN_PLAN: ExplainPlan = {
@@ -24,7 +22,7 @@ export const EXPLAIN_PLAN: ExplainPlan = {
   runs: 7,
   yamlRuns: 3,
 };
-export const QUICK_EXPLAIN_PLAN: ExplainPlan = { shape: { pods: 100, namespaces: 5, policies: 10, localPods: 10 }, runs: 1, yamlRuns: 1 };
+export const QUICK_EXPLAIN_PLAN: ExplainPlan = { shape: { pods: 100, namespaces: 5, policies: 10, localPods: 10 }, runs: 1 };
 
 export interface ExplainResult {
   readonly shape: ClusterShape;
@@ -38,28 +36,28 @@ export interface ExplainCase {
   readonly bytes: number | undefined;
 }
 
-export async function measureExplain({ shape, runs, yamlRuns }: ExplainPlan, progress: (text: string) => void): Promise<ExplainResult> {
+export async function measureExplain({ shape, runs }: ExplainPlan, progress: (text: string) => void): Promise<ExplainResult> {
   const root = mkdtempSync(join(tmpdir(), 'sluice-bench-explain-'));
   try {
     const synthetic = new SyntheticCluster(shape);
     const objects = [...synthetic.objects()];
-    const ask = (flags: readonly string[], times: number): Spread => spread(Array.from({ length: times }, () => run(synthetic, flags)));
+    const ask = (flags: readonly string[]): Spread => spread(Array.from({ length: runs }, () => run(synthetic, flags)));
     const cases: ExplainCase[] = [];
     progress('an API server is filled');
     const api = await ApiServer.start({ state: join(root, 'api') });
     try {
       await fillApiServer(api, synthetic, progress);
       progress('explain, from the API server');
-      cases.push({ name: 'an API server', ms: ask(['--kubeconfig', api.kubeconfig('admin')], runs), bytes: undefined });
+      cases.push({ name: 'an API server', ms: ask(['--kubeconfig', api.kubeconfig('admin')]), bytes: undefined });
     } finally {
       await api.close();
     }
-    for (const [name, file, text, times] of directories(objects, runs, yamlRuns)) {
+    for (const [name, file, text] of directories(objects)) {
       progress(`explain, from ${name}`);
       const directory = join(root, file);
       mkdirSync(directory);
       writeFileSync(join(directory, file), text);
-      cases.push({ name, ms: ask(['--source', directory], times), bytes: Buffer.byteLength(text) });
+      cases.push({ name, ms: ask(['--source', directory]), bytes: Buffer.byteLength(text) });
     }
     return { shape, cases };
   } finally {
@@ -67,14 +65,10 @@ export async function measureExplain({ shape, runs, yamlRuns }: ExplainPlan, pro
   }
 }
 
-function directories(
-  objects: readonly ApiObject[],
-  runs: number,
-  yamlRuns: number,
-): (readonly [name: string, file: string, text: string, runs: number])[] {
+function directories(objects: readonly ApiObject[]): (readonly [name: string, file: string, text: string])[] {
   return [
-    ['a directory, as JSON', 'all.json', JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }), runs],
-    ['a directory, as YAML', 'all.yaml', objects.map((object) => stringify(object)).join('---\n'), yamlRuns],
+    ['a directory, as JSON', 'all.json', JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects })],
+    ['a directory, as YAML', 'all.yaml', objects.map((object) => stringify(object)).join('---\n')],
   ];
 }
 

@@ -16,7 +16,7 @@ import { worldOf } from '../policy/world.ts';
 import { WATCHED } from '../sources/kubernetes.ts';
 import type { SourceProblem } from '../sources/source.ts';
 import { SluiceError } from '../errors.ts';
-import type { Inventory, MissingKind, Seen, WrittenPolicy } from './inventory.ts';
+import type { Inventory, MissingKind, PodName, Seen, WrittenPolicy } from './inventory.ts';
 import { byName } from './manifest-inventory.ts';
 
 /** What it needs of an {@link ApiClient}. */
@@ -33,11 +33,6 @@ export interface ClusterOptions {
   /** The question is about these pods, and about nobody else: what a verdict between them depends on will do. */
   readonly pods?: readonly PodName[] | undefined;
   readonly seen?: Seen | undefined;
-}
-
-export interface PodName {
-  readonly namespace: string;
-  readonly name: string;
 }
 
 /**

@@ -73,6 +73,9 @@ const DIRECTIONS = ['egress', 'ingress'] as const satisfies readonly Direction[]
 const BOTH: readonly Family[] = [4, 6];
 const ONLY_4: readonly Family[] = [4];
 const ONLY_6: readonly Family[] = [6];
+const NOTHING: readonly Found[] = [];
+/** More answers than this there are not; two numbers of them fit into one that is safe. */
+const MOST_REASONS = 2 ** 26;
 
 export function differenceOf(comparison: Comparison): Difference {
   const parties = partiesOf(comparison);
@@ -120,14 +123,11 @@ interface Candidate {
   readonly after: End;
 }
 
-/** What becomes of the connections of two groups, of one family, for one reason. */
+/** What becomes of connections, of one family, for one reason: the same object where it is the same. */
 interface Found {
-  /** The same where the reasons are the same. */
-  readonly reasons: string;
-  /** The same for the same ports. */
-  portsKey: string;
-  readonly ports: PortSet[];
-  /** Numbers of the verdicts. */
+  readonly number: number;
+  readonly ports: readonly PortSet[];
+  /** Numbers of the verdicts of one of them. */
   readonly was: number;
   readonly is: number;
 }
@@ -146,6 +146,13 @@ class Comparer {
   readonly #onlyPolicies: boolean;
   readonly #groups: readonly Group[];
   readonly #candidates: readonly Readonly<Record<Family, readonly Candidate[]>>[];
+  /** By reasons and ports. */
+  readonly #found = new Map<string, Found>();
+  /** By reasons: what happens to every port and protocol, as it does where no rule asks for any. */
+  readonly #foundOfAll = new Map<number, readonly Found[]>();
+  /** By direction and numbers of its answers. */
+  readonly #reasonNumbers: Readonly<Record<Direction, Map<number, number>>> = { egress: new Map(), ingress: new Map() };
+  readonly #reasonTexts = new Map<string, number>();
 
   constructor({ before, after, onlyPolicies }: Comparison, groups: readonly Group[]) {
     this.#onlyPolicies = onlyPolicies;
@@ -166,8 +173,8 @@ class Comparer {
   changes(): Change[] {
     const changes = new Map<string, { readonly gathered: Gathered; readonly destinations: Group[] }>();
     for (const [to, destination] of this.#groups.entries()) {
-      for (const [key, gathered] of this.#into(to)) {
-        const whole = `${key} ${gathered.sources.join()}`;
+      for (const gathered of this.#into(to)) {
+        const whole = `${gathered.one.number} ${gathered.families.join()} ${gathered.sources.join()}`;
         const known = changes.get(whole);
         if (known === undefined) changes.set(whole, { gathered, destinations: [destination] });
         else known.destinations.push(destination);
@@ -180,18 +187,18 @@ class Comparer {
     });
   }
 
-  /** What becomes of the connections to a group, by a text that is the same where the same does. */
-  #into(to: number): Map<string, Gathered> {
-    const gathered = new Map<string, Gathered>();
+  /** What becomes of the connections to a group. */
+  #into(to: number): Iterable<Gathered> {
+    const gathered = new Map<number, Gathered>();
     for (const from of this.#groups.keys()) {
       for (const { one, families } of this.#between(from, to)) {
-        const key = `${one.reasons} ${one.portsKey} ${families.join()}`;
+        const key = one.number * 3 + (families === BOTH ? 0 : families === ONLY_4 ? 1 : 2);
         const known = gathered.get(key);
         if (known === undefined) gathered.set(key, { one, families, sources: [from] });
         else known.sources.push(from);
       }
     }
-    return gathered;
+    return gathered.values();
   }
 
   /** Families to which the same happens, on the same ports and for the same reasons, are together. */
@@ -203,10 +210,9 @@ class Comparer {
     if (v6 === undefined) return found4.map((one) => ({ one, families: ONLY_4 }));
     if (v4 !== undefined && isAlike(v4[0], v6[0]) && isAlike(v4[1], v6[1])) return found4.map((one) => ({ one, families: BOTH }));
     const found6 = this.#compare(...v6);
-    const isSame = (a: Found, b: Found): boolean => a.reasons === b.reasons && a.portsKey === b.portsKey;
     return [
-      ...found4.map((one) => ({ one, families: found6.some((other) => isSame(one, other)) ? BOTH : ONLY_4 })),
-      ...found6.filter((one) => !found4.some((other) => isSame(one, other))).map((one) => ({ one, families: ONLY_6 })),
+      ...found4.map((one) => ({ one, families: found6.includes(one) ? BOTH : ONLY_4 })),
+      ...found6.filter((one) => !found4.includes(one)).map((one) => ({ one, families: ONLY_6 })),
     ];
   }
 
@@ -219,36 +225,69 @@ class Comparer {
     );
   }
 
-  #compare(from: Candidate, to: Candidate): Found[] {
-    if (this.#isUntouched(from, to)) return [];
-    const found: Found[] = [];
+  #compare(from: Candidate, to: Candidate): readonly Found[] {
+    if (this.#isUntouched(from, to)) return NOTHING;
+    const asksPorts = [from.before.egress, to.before.ingress, from.after.egress, to.after.ingress].some((regime) => regime.asksPorts);
+    if (!asksPorts) return this.#compareAll(from, to);
+    const found = new Map<number, { readonly ports: PortSet[]; readonly was: number; readonly is: number }>();
     for (const protocol of PROTOCOLS) {
       for (const { first, last } of this.#pieces(protocol, from, to)) {
         const was = this.#before.verdictNumber(from.before, to.before, protocol, first);
         const is = this.#after.verdictNumber(from.after, to.after, protocol, first);
         if (this.#before.isAllowed(was) === this.#after.isAllowed(is)) continue;
         const reasons = this.#reasons(was, is);
-        let one = found.find((known) => known.reasons === reasons);
+        let one = found.get(reasons);
         if (one === undefined) {
-          one = { reasons, portsKey: '', ports: [], was, is };
-          found.push(one);
+          one = { ports: [], was, is };
+          found.set(reasons, one);
         }
-        one.portsKey += `${protocol} ${first}-${last};`;
         addPorts(one.ports, protocol, first, last);
       }
+    }
+    return [...found].map(([reasons, { ports, was, is }]) => this.#foundOnce(reasons, ports, was, is));
+  }
+
+  /** Where no rule asks for ports one answer is that for all. */
+  #compareAll(from: Candidate, to: Candidate): readonly Found[] {
+    const was = this.#before.verdictNumber(from.before, to.before, 'ICMP', undefined);
+    const is = this.#after.verdictNumber(from.after, to.after, 'ICMP', undefined);
+    if (this.#before.isAllowed(was) === this.#after.isAllowed(is)) return NOTHING;
+    const reasons = this.#reasons(was, is);
+    let found = this.#foundOfAll.get(reasons);
+    if (found === undefined) {
+      found = [this.#foundOnce(reasons, EVERY_PORT, was, is)];
+      this.#foundOfAll.set(reasons, found);
     }
     return found;
   }
 
-  /** Of each direction that turns: what kind of answer it was, and what it is now. */
-  #reasons(was: number, is: number): string {
-    const [before, after] = [this.#before.directionNumbers(was), this.#after.directionNumbers(is)];
-    let text = '';
-    for (const direction of DIRECTIONS) {
-      const { allowed, reason } = this.#before.directionNumbered(before[direction]);
-      if (allowed !== this.#after.directionNumbered(after[direction]).allowed) text += `${direction} ${reason} ${after[direction]};`;
+  #foundOnce(reasons: number, ports: readonly PortSet[], was: number, is: number): Found {
+    const key = `${reasons} ${ports.map(({ protocol, ranges }) => `${protocol} ${ranges.map(({ first, last }) => `${first}-${last}`).join()}`).join()}`;
+    let found = this.#found.get(key);
+    if (found === undefined) {
+      found = { number: this.#found.size, ports, was, is };
+      this.#found.set(key, found);
     }
-    return text;
+    return found;
+  }
+
+  /** Of each direction that turns: what kind of answer it was, and what it is now. The same number where that is the same. */
+  #reasons(was: number, is: number): number {
+    const [before, after] = [this.#before.directionNumbers(was), this.#after.directionNumbers(is)];
+    return this.#reason('egress', before.egress, after.egress) * MOST_REASONS + this.#reason('ingress', before.ingress, after.ingress);
+  }
+
+  #reason(direction: Direction, was: number, is: number): number {
+    const key = was * MOST_REASONS + is;
+    let number = this.#reasonNumbers[direction].get(key);
+    if (number === undefined) {
+      const { allowed, reason } = this.#before.directionNumbered(was);
+      const text = allowed === this.#after.directionNumbered(is).allowed ? '' : `${reason} ${is}`;
+      number = this.#reasonTexts.get(text) ?? this.#reasonTexts.size;
+      this.#reasonTexts.set(text, number);
+      this.#reasonNumbers[direction].set(key, number);
+    }
+    return number;
   }
 
   /** Ports that no rule of either state tells apart. */
@@ -262,6 +301,11 @@ class Comparer {
     return firsts.map((first, index) => ({ first, last: (firsts[index + 1] ?? PORT_MAX + 1) - 1 }));
   }
 }
+
+const EVERY_PORT: readonly PortSet[] = PROTOCOLS.map((protocol) => ({
+  protocol,
+  ranges: protocol === 'ICMP' || protocol === 'other' ? [] : [{ first: 0, last: PORT_MAX }],
+}));
 
 /** Whether policies see the same of both, a pod's own two addresses, in either state. */
 function isAlike(v4: Candidate, v6: Candidate): boolean {

@@ -372,7 +372,9 @@ function asksFor(ports: readonly (AskedPort & { readonly protocol: PolicyProtoco
 }
 
 /** Endpoints are of an address each, and perhaps a port; here they are pods again, with an address of each family. */
-function membersBehind<E extends ServiceEndpoint>(endpoints: readonly E[]): { readonly member: Member; readonly endpoints: readonly E[] }[] {
+function membersBehind<E extends ServiceEndpoint>(
+  endpoints: readonly E[],
+): { readonly member: Member; readonly endpoints: readonly E[] }[] {
   const groups = Map.groupBy(endpoints, ({ pod, address }) => (pod === undefined ? formatAddress(address) : keyOf(pod)));
   return [...groups].map(([name, of]) => ({
     member: { name, pod: of[0]?.pod, addresses: firstOfEachFamily(of.map(({ address }) => address)) },

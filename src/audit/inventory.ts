@@ -35,6 +35,11 @@ export interface ServiceInventory {
   readonly slices: readonly EndpointSlice[];
 }
 
+export interface PodName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
 /** Told of each object as it was read, before anything of it is left out. Untrusted. */
 export type Seen = (kind: string, value: unknown) => void;
 

@@ -147,30 +147,39 @@ function restore(value: unknown): unknown {
 const bytes = z.instanceof(Uint8Array);
 const family = z.enum(['ip', 'ip6', 'inet', 'arp', 'bridge', 'netdev']);
 const types = z.array(z.string());
-const verdict = z.looseObject({
-  verdict: z.enum(['accept', 'drop', 'continue', 'return', 'break', 'jump', 'goto']),
-  chain: z.string().optional(),
-});
+const jump = z.object({ verdict: z.enum(['jump', 'goto']), chain: z.string() });
+const end = z.object({ verdict: z.enum(['accept', 'drop', 'continue', 'return', 'break']) });
 const element = z.looseObject({
   key: bytes,
   keyEnd: bytes.optional(),
   intervalEnd: z.boolean().optional(),
-  data: z.union([bytes, verdict]).optional(),
+  data: z.union([bytes, jump, end]).optional(),
 });
 const numbers = z.number().int().nonnegative();
-/** Values that are read as what they have to be; those that are only named are left to whoever prints them. */
-const expression = z.looseObject({
-  expr: z.string(),
-  register: numbers.optional(),
-  value: bytes.optional(),
-  from: bytes.optional(),
-  to: bytes.optional(),
-  mask: bytes.optional(),
-  xor: bytes.optional(),
-  data: bytes.optional(),
-  packets: z.bigint().optional(),
-  bytes: z.bigint().optional(),
-});
+const registers = { register: numbers };
+const text = z.string();
+/** What each expression has to have (nftables-js, types.ts); keys, types and flags that are only named are left to whoever prints them. */
+const expression = z.union([
+  z.discriminatedUnion('expr', [
+    z.looseObject({ expr: z.literal('payload'), base: text, offset: numbers, length: numbers, ...registers }),
+    z.looseObject({ expr: z.enum(['meta', 'metaSet', 'ct', 'ctSet']), key: text, ...registers }),
+    z.looseObject({ expr: z.literal('cmp'), op: text, value: bytes, ...registers }),
+    z.looseObject({ expr: z.literal('range'), op: text, from: bytes, to: bytes, ...registers }),
+    z.looseObject({ expr: z.literal('bitwise'), source: numbers, destination: numbers, mask: bytes, xor: bytes }),
+    z.looseObject({ expr: z.literal('lookup'), set: text, destination: z.union([numbers, z.literal('verdict')]).optional(), ...registers }),
+    z.looseObject({ expr: z.literal('immediate'), value: bytes, ...registers }),
+    z.looseObject({ expr: z.literal('counter'), packets: z.bigint(), bytes: z.bigint() }),
+    z.looseObject({ expr: z.literal('objref'), type: text, name: text }),
+    z.looseObject({ expr: z.literal('limit'), unit: text, rate: z.bigint(), per: text, burst: numbers }),
+    z.looseObject({ expr: z.literal('log'), prefix: text.optional(), group: numbers.optional() }),
+    z.looseObject({ expr: z.literal('reject'), type: text, code: numbers.optional() }),
+    z.looseObject({ expr: z.literal('masquerade'), flags: numbers.optional() }),
+    z.looseObject({ expr: z.literal('nat'), type: text, family: text, flags: numbers.optional() }),
+    z.looseObject({ expr: z.literal('unknown'), name: text, data: bytes }),
+  ]),
+  z.looseObject({ expr: z.literal('verdict'), ...jump.shape }),
+  z.looseObject({ expr: z.literal('verdict'), ...end.shape }),
+]);
 const SCHEMA = z.looseObject({
   generation: numbers,
   consistent: z.boolean(),

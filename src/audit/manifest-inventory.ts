@@ -3,10 +3,12 @@ import { type EndpointSlice, projectEndpointSlice, projectService, type Service 
 import { Sharing } from '../kubernetes/sharing.ts';
 import { projectWorkload, type Workload, WORKLOAD_KINDS } from '../kubernetes/workload.ts';
 import { worldOf } from '../policy/world.ts';
+import type { Address } from '../policy/address.ts';
 import { type DirectoryContents, loadDirectory } from '../sources/load-directory.ts';
+import { mayMatter } from '../sources/relevance.ts';
 import type { ManifestVisitor, WrittenObject } from '../sources/manifest.ts';
 import type { SourceProblem } from '../sources/source.ts';
-import type { Inventory, MissingKind, Place, Seen, ServiceInventory, WrittenPolicy } from './inventory.ts';
+import type { Inventory, MissingKind, Place, PodName, Seen, ServiceInventory, WrittenPolicy } from './inventory.ts';
 
 /** Kinds that are taken in beside those that policy is made of, by the group that they are of. */
 const OTHER_KINDS: ReadonlyMap<string, string> = new Map([
@@ -25,9 +27,11 @@ export class WrittenObjects implements ManifestVisitor {
   readonly #policies = new Map<string, WrittenObject>();
   readonly #others: WrittenObject[] = [];
   readonly #seen: Seen | undefined;
+  readonly matters: ManifestVisitor['matters'];
 
-  constructor(seen?: Seen) {
+  constructor(seen?: Seen, matters?: ManifestVisitor['matters']) {
     this.#seen = seen;
+    this.matters = matters;
   }
 
   /** Of a policy that is said twice the first counts, as for {@link ManifestSet}. */
@@ -66,11 +70,51 @@ function placeOf({ origin, line }: WrittenObject, path: string): Place {
   return { file: origin.replace(/#\d+$/u, ''), line: line(path), path };
 }
 
+export interface DirectoryQuestion {
+  readonly seen?: Seen | undefined;
+  /** The question is about these pods, and about nobody else: of YAML no more is read than that takes. */
+  readonly pods?: readonly PodName[] | undefined;
+}
+
 /** @throws SluiceError where there is no such directory; what is wrong in it is among the problems */
-export async function readDirectory(directory: string, seen?: Seen): Promise<Inventory> {
-  const written = new WrittenObjects(seen);
-  const contents = await loadDirectory(directory, written);
-  return inventoryOf('directory', `the directory ${directory}`, contents, written, []);
+export async function readDirectory(directory: string, { seen, pods }: DirectoryQuestion = {}): Promise<Inventory> {
+  return (pods && (await readAround(directory, pods))) ?? (await readOnce(directory, new WrittenObjects(seen)));
+}
+
+async function readOnce(directory: string, written: WrittenObjects): Promise<Inventory> {
+  return inventoryOf('directory', `the directory ${directory}`, await loadDirectory(directory, written), written, []);
+}
+
+/**
+ * What a verdict between these pods depends on: the pods, others that claim one of their addresses, their nodes, the policies and labels of
+ * their namespaces. First the pods are found by their names, then all by what these have. Undefined: one of them is not there, or has no
+ * address, and then everything is needed to say what that means.
+ */
+async function readAround(directory: string, names: readonly PodName[]): Promise<Inventory | undefined> {
+  const words = {
+    pods: new Set(names.map(({ name }) => name)),
+    namespaces: new Set(names.map(({ namespace }) => namespace)),
+    nodes: new Set<string>(),
+    addresses: new Set<Address>(),
+  };
+  let passedOver = 0;
+  const read = (): Promise<Inventory> => {
+    const matters = (text: string): boolean => {
+      const isWanted = mayMatter(text, words);
+      if (!isWanted) passedOver++;
+      return isWanted;
+    };
+    return readOnce(directory, new WrittenObjects(undefined, matters));
+  };
+  const first = await read();
+  const found = names.map(({ namespace, name }) => first.pods.find((pod) => pod.namespace === namespace && pod.name === name));
+  if (passedOver === 0) return first;
+  for (const pod of found) {
+    if (pod === undefined || pod.addresses.length === 0) return undefined;
+    for (const address of pod.addresses) words.addresses.add(address);
+    if (pod.node !== '') words.nodes.add(pod.node);
+  }
+  return await read();
 }
 
 /** An inventory of what manifests say. */

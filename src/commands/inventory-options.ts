@@ -2,9 +2,8 @@
 import type { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { SluiceError } from '../errors.ts';
-import type { PodName } from '../audit/cluster-inventory.ts';
 import type { Assumption } from '../audit/assumed-addresses.ts';
-import type { Inventory, Seen } from '../audit/inventory.ts';
+import type { Inventory, PodName, Seen } from '../audit/inventory.ts';
 import { paintFor } from '../output/colour.ts';
 import { formatProblem } from '../output/problems.ts';
 
@@ -18,7 +17,7 @@ export interface InventoryFlags {
 export interface InventoryQuestion {
   /** Namespaces that the question is about: whoever may not list the whole cluster has at least these. */
   readonly namespaces?: readonly string[];
-  /** The question is about these pods, and about nobody else: of a cluster no more is read than that takes. */
+  /** The question is about these pods, and about nobody else: of a cluster, and of YAML, no more is read than that takes. */
   readonly pods?: readonly PodName[] | undefined;
   /** Not told of what a bundle holds. */
   readonly seen?: Seen;
@@ -97,7 +96,7 @@ export async function readInventory(
       exitStatus: 2,
     });
   }
-  if (source !== undefined) return await (await import('../audit/manifest-inventory.ts')).readDirectory(source, seen);
+  if (source !== undefined) return await (await import('../audit/manifest-inventory.ts')).readDirectory(source, { seen, pods });
   if (bundle !== undefined) return await (await import('../audit/bundle-inventory.ts')).openBundle(bundle);
   const [{ ApiClient }, { readCluster }] = await Promise.all([
     import('../kubernetes/api/client.ts'),

@@ -29,7 +29,8 @@ const AGAIN_MS = 250;
  * What the agent tells, until it has nothing more to tell (`follow: false`) or the caller stops. An agent that ends is waited for, and
  * what the next one remembers since then is told.
  *
- * @throws SluiceError `AGENT_NOT_RUNNING`, `NOT_PERMITTED`, or what the agent refuses the request with
+ * @throws SluiceError `AGENT_NOT_RUNNING`, `NOT_PERMITTED`, `NOT_AN_AGENT`, `AGENT_ENDED` where with `follow: false` it ends before it has
+ *   told all, or what the agent refuses the request with
  */
 export async function* observedRecords(options: ObserveConnectionOptions): AsyncGenerator<readonly ReceivedRecord[]> {
   const { socket: path, onGone, onBack } = options;
@@ -37,10 +38,24 @@ export async function* observedRecords(options: ObserveConnectionOptions): Async
   let socket = await open(path).catch((error: unknown) => {
     throw explain(error, path);
   });
-  for (;;) {
+  for (let isFirst = true; ; isFirst = false) {
     socket.write(`${JSON.stringify(request)}\n`);
-    yield* records(socket);
-    if (!request.follow) return;
+    const heard = new Set<ObservedRecord['kind']>();
+    for await (const received of records(socket)) {
+      for (const { record } of received) heard.add(record.kind);
+      yield received;
+    }
+    if (isFirst && heard.size === 0) {
+      throw new SluiceError('NOT_AN_AGENT', `what listens on ${path} has ended the connection, and said nothing that an agent says`, {
+        hint: 'Name the --observe-socket of an agent with --socket; an agent that was just ending is there again soon.',
+      });
+    }
+    if (!request.follow) {
+      if (heard.has('Live')) return;
+      throw new SluiceError('AGENT_ENDED', 'the agent has ended before it had told all that it remembers', {
+        hint: 'The next one does not remember it.',
+      });
+    }
     const goneAt = new Date().toISOString();
     onGone();
     socket = await reopen(path);

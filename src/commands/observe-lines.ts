@@ -85,7 +85,8 @@ function denialText({ audited, policies, reason }: Denied): string {
 
 function admissionText({ egress, ingress }: AllowedFlow): string {
   const refused = [egress, ingress].find(({ allowed }) => !allowed);
-  if (refused === ingress && refused.node !== undefined) return `as far as here; refused on ${refused.node} by ${refused.policies.join(', ')}`;
+  if (refused === ingress && refused.node !== undefined)
+    return `as far as here; refused on ${refused.node} by ${refused.policies.join(', ')}`;
   if (refused !== undefined) return `audited, or changed since: refused by ${refused.policies.join(', ')}`;
   if (egress.reason === 'same-pod') return 'a pod and itself';
   if (egress.reason === 'own-node' || ingress.reason === 'own-node') return 'a pod and its own node';

@@ -11,6 +11,8 @@ import { type ObserveFlags, parsePort, parseSince, type Port, requestOf } from '
 import { Repeats } from './observe-repeats.ts';
 
 const TICK_MS = 100;
+/** So many policies that were printed are remembered. */
+const MOST_SUGGESTED = 1_000;
 /** So long what was printed is waited for to be taken, once told to stop. */
 const LEAVE_MS = 1_000;
 
@@ -122,17 +124,20 @@ async function run(flags: ObserveFlags): Promise<void> {
         break;
     }
   };
-  for await (const received of observedRecords({
-    socket: flags.socket,
-    request,
-    onGone: () => console.error('sluice: the agent has ended; waiting for it to come back'),
-    onBack: () => console.error('sluice: the agent is back'),
-  })) {
-    for (const each of received) show(each);
-    // Else all that a slow reader of this leaves lying would pile up here; so it does in the agent, which counts what it throws away.
-    if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain');
+  try {
+    for await (const received of observedRecords({
+      socket: flags.socket,
+      request,
+      onGone: () => console.error('sluice: the agent has ended; waiting for it to come back'),
+      onBack: () => console.error('sluice: the agent is back'),
+    })) {
+      for (const each of received) show(each);
+      // Else all that a slow reader of this leaves lying would pile up here; so it does in the agent, which counts what it throws away.
+      if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain');
+    }
+  } finally {
+    output.end();
   }
-  output.end();
 }
 
 /** Ends when all that was printed has been taken: a pipe takes 64 KiB at once. */
@@ -206,6 +211,8 @@ function suggestionTexts({ suggestions = [] }: Denied, before: Set<string>): str
   return suggestions.flatMap(({ policy, admits, notes }) => {
     const yaml = stringify(policy);
     if (before.has(yaml)) return [];
+    // Whoever is scanned sees new ones without end: these are then told again, rather than kept for ever.
+    if (before.size >= MOST_SUGGESTED) before.clear();
     before.add(yaml);
     return [`# This would admit ${admits}.\n${notes.map((note) => `# ${note}\n`).join('')}${yaml}---\n`];
   });

@@ -9,7 +9,7 @@ import { NO_LABELS, type Sharing } from './sharing.ts';
 
 /** Namespace and name make up keys, joined with a slash, and file names: neither may hold one, nor what a terminal would act on. */
 // oxlint-disable-next-line no-control-regex -- control characters are what it looks for
-const UNUSABLE_NAME = /[/\u0000-\u001f\u007f]|^\.{1,2}$/u;
+const UNUSABLE_NAME = /[/\u0000-\u001f\u007f-\u009f]|^\.{1,2}$/u;
 
 /** RFC 3339, as metav1.Time is written. */
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/u;

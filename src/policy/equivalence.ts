@@ -40,6 +40,8 @@ export interface Regime {
   /** That isolate; in the order that the evaluator asks them. None: everything is allowed. */
   readonly policies: readonly Policy[];
   readonly number: number;
+  /** Whether any rule tells ports or protocols apart. */
+  readonly asksPorts: boolean;
 }
 
 /** A regime, with what is known of verdicts under it. */
@@ -59,6 +61,7 @@ class KnownRegime implements Regime {
   /** The entry that was asked for last: most questions that follow one another are about the same port. */
   lastKey = -1;
   lastVerdicts: number[] = [];
+  readonly asksPorts: boolean;
   /** Whether rules about egress name ports: what these are depends on who is reached. */
   readonly usesNames: boolean;
   /** First ports of the pieces into which its rules cut each protocol's; sorted, each once. */
@@ -78,6 +81,7 @@ class KnownRegime implements Regime {
     this.direction = direction;
     this.selectors = selectors;
     this.blocks = blocks;
+    this.asksPorts = policies.some((policy) => policy[direction]?.some(({ ports }) => ports !== undefined) === true);
     this.usesNames = usesNames;
     this.cuts = cuts;
   }

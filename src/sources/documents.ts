@@ -25,9 +25,52 @@ export interface SyntaxFault {
   readonly message: string;
 }
 
-/** Never throws: what is wrong with a document is in its errors. */
-export function readDocuments(text: string): ManifestDocument[] {
-  return readJson(text) ?? readYaml(text);
+/**
+ * Never throws: what is wrong with a document is in its errors.
+ *
+ * @param matters whether a YAML document has to be read at all, by its text; others are left out of the result
+ */
+export function readDocuments(text: string, matters?: (text: string) => boolean): ManifestDocument[] {
+  const json = readJson(text);
+  if (json !== undefined) return json;
+  const pieces = matters === undefined ? undefined : splitYaml(text);
+  if (matters === undefined || pieces === undefined) return readYaml(text);
+  return pieces.flatMap(({ text: piece, line, number }) => {
+    if (!matters(piece)) return [];
+    return readYaml(piece).map((document) => ({
+      ...document,
+      number,
+      errors: document.errors.map((error) => ({ ...error, line: error.line + line - 1 })),
+      line: (path: string) => document.line(path) + line - 1,
+    }));
+  });
+}
+
+interface Piece {
+  readonly text: string;
+  /** The 1-based line that it begins at. */
+  readonly line: number;
+  readonly number: number;
+}
+
+/**
+ * The documents of a YAML text, each by itself: `---` at the beginning of a line separates them, and can be nothing else there (YAML 1.2,
+ * c-forbidden). Undefined where they share directives or end before the next begins.
+ */
+function splitYaml(text: string): Piece[] | undefined {
+  if (/^(?:%|\.\.\.(?:\s|$))/mu.test(text)) return undefined;
+  const starts = [...text.matchAll(/^---(?=\s|$)/gmu)].map(({ index }) => index);
+  const [first = text.length] = starts;
+  // What is ahead of the first separator is a document if it says anything.
+  const isDocument = /^[^\S\n]*[^\s#]/mu.test(text.slice(0, first));
+  const pieces: Piece[] = [];
+  let [line, at] = [1, 0];
+  for (const [index, start] of (isDocument ? [0, ...starts] : starts).entries()) {
+    for (let feed = text.indexOf('\n', at); feed >= 0 && feed < start; feed = text.indexOf('\n', at)) [line, at] = [line + 1, feed + 1];
+    const end = starts[isDocument ? index : index + 1] ?? text.length;
+    pieces.push({ text: text.slice(start, end), line, number: index + 1 });
+  }
+  return pieces;
 }
 
 function readJson(text: string): ManifestDocument[] | undefined {

@@ -61,6 +61,8 @@ export interface ManifestVisitor {
   read(object: WrittenObject): void;
   /** One of another kind. Whether it is taken in all the same: then it is not reported as passed over. */
   other(object: WrittenObject): boolean;
+  /** Whether a YAML document has to be read at all, by its text. Absent: all of them. */
+  readonly matters?: ((text: string) => boolean) | undefined;
 }
 
 /** Unique among objects of all kinds: `Pod shop/web-0`. */
@@ -71,7 +73,7 @@ export function idOf(kind: ObjectKind, key: string): string {
 /** Reads the text of the file at `path`; documents that cannot be read leave the others untouched. */
 export function readManifest(path: string, text: string, sharing: Sharing, visitor?: ManifestVisitor): Manifest {
   const reader = new ManifestReader(sharing, visitor);
-  const documents = readDocuments(text);
+  const documents = readDocuments(text, visitor?.matters);
   for (const document of documents) {
     reader.read(document, documents.length > 1 ? `${path}#${document.number}` : path);
   }

@@ -320,7 +320,10 @@ describe('sluice observe', function () {
   it('shows what rules refuse whose policies the agent does not know yet, and takes no name for wrong', async () => {
     await cluster.agent('n1').end();
     const kubeconfig = '/run/nowhere.kubeconfig';
-    const nowhere = { clusters: [{ name: 'x', cluster: { server: 'http://127.0.0.1:1' } }], contexts: [{ name: 'x', context: { cluster: 'x' } }] };
+    const nowhere = {
+      clusters: [{ name: 'x', cluster: { server: 'http://127.0.0.1:1' } }],
+      contexts: [{ name: 'x', context: { cluster: 'x' } }],
+    };
     writeFileSync(kubeconfig, JSON.stringify({ apiVersion: 'v1', kind: 'Config', 'current-context': 'x', users: [], ...nowhere }));
     const agent = new AgentProcess(cluster.lab, 'n1', { source: ['--kubeconfig', kubeconfig], state: '/run', name: 'nowhere', args: [] });
     await eventually(

@@ -172,6 +172,32 @@ describe('a bundle', () => {
     assert.deepEqual(restoreKernelTable(JSON.parse(text)), structuredClone(whole));
   });
 
+  it('is not read where a part of a rule lacks what it has to have, or is of a kind that no version writes', async () => {
+    const table = kernelWith(rulesOfNode(await inventoryOfBundle(bundle(randomObjects(3)), 'b'), NODE));
+    const text = JSON.stringify(storeKernelTable(table));
+    const mayLack = new Set(['destination', 'invert', 'prefix', 'group']);
+    const tried = new Set<string>();
+    const read = (): { readonly stored: unknown; readonly expressions: Record<string, unknown>[] } => {
+      const stored = JSON.parse(text) as { chains: { rules: { expressions: Record<string, unknown>[] }[] }[] };
+      return { stored, expressions: stored.chains.flatMap(({ rules }) => rules.flatMap(({ expressions }) => expressions)) };
+    };
+    for (const [at, whole] of read().expressions.entries()) {
+      const { expr, verdict } = whole;
+      for (const field of Object.keys(whole)) {
+        const what = `${String(expr)} ${String(verdict)} ${field}`;
+        if (mayLack.has(field) || tried.has(what)) continue;
+        tried.add(what);
+        const { stored, expressions } = read();
+        restoreKernelTable(stored);
+        delete expressions[at]?.[field];
+        assert.throws(() => restoreKernelTable(stored), { name: 'ZodError' }, `without ${what}`);
+        Object.assign(expressions[at] ?? {}, { [field]: field === 'expr' ? 'lookout' : true });
+        assert.throws(() => restoreKernelTable(stored), { name: 'ZodError' }, `with another ${what}`);
+      }
+    }
+    assert.ok(tried.size > 20, [...tried].join(', '));
+  });
+
   it('with its names hashed gives the same verdicts and the same rules, and finds the same tampering', async () => {
     let verdicts = 0;
     for (let seed = 1; seed <= 15; seed++) {

@@ -594,6 +594,25 @@ status: { phase: Running, podIPs: [{ ip: ${address} }] }
     assert.match(await text(agents, 'ops/agent-x', 'web-1:8080'), /^ {2}egress {3}allowed {2}in the network of its node: policy is not asked$/mu);
   });
 
+  it('does not say that a kernel without the table agrees with a refusal, and asks it nothing about what is allowed', async () => {
+    const hand: AtHand = { ...NOWHERE, node: 'node-b', saidBy: '--node' };
+    const ask = async (policies: string): Promise<ExplainDocument> => {
+      const answer = await explain(inventory(OBJECTS + policies), 'web-1', 'db-0:5432', { namespace: 'shop' }, hand);
+      return ExplainDocument.parse(answer);
+    };
+    const refused = await ask(DENY);
+    const lines = [...explainTable(refused, plain, 100)];
+    const at = lines.findIndex((line) => line.includes('does not agree'));
+    assert.deepEqual(lines.slice(at, at + 2), [
+      '           kernel   does not agree: no rule of chain ingress refuses it',
+      '                    policy refuses it, and this kernel has no table inet sluice: nothing is refused',
+    ]);
+    assert.deepEqual(refused.kernel, { node: 'node-b', saidBy: '--node' });
+    const allowed = await ask('');
+    assert.deepEqual(allowed.kernel, { node: 'node-b', saidBy: '--node', unread: 'this kernel has no table inet sluice' });
+    assert.deepEqual(allowed.flows[0]?.ingress.kernel, { judged: false, reason: 'this kernel has no table inet sluice' });
+  });
+
   it('says that a namespace asks to be audited, where it is refused there', async () => {
     const audited = OBJECTS.replace('name: shop, labels', 'name: shop, annotations: { sluice.dev/mode: audit }, labels');
     const answer = await explain(inventory(audited + DENY), 'web-1', 'db-0:5432', { namespace: 'shop' }, NOWHERE);

@@ -109,8 +109,16 @@ describe('lines of observed connections', () => {
         ...flowLines(allowed({ ingress: refused }), 1, endless),
         ...flowLines(allowed({ ingress: { ...refused, node: 'n2' } }), 1, endless),
         ...flowLines(allowed({ egress: { ...refused, node: 'n2' } }), 1, endless),
-        ...flowLines(allowed({ egress: { ...open, policies: [], reason: 'node' }, ingress: { ...open, policies: [], reason: 'own-node' } }), 1, endless),
-        ...flowLines(allowed({ egress: { ...open, policies: [], reason: 'same-pod' }, ingress: { ...open, policies: [], reason: 'same-pod' } }), 1, endless),
+        ...flowLines(
+          allowed({ egress: { ...open, policies: [], reason: 'node' }, ingress: { ...open, policies: [], reason: 'own-node' } }),
+          1,
+          endless,
+        ),
+        ...flowLines(
+          allowed({ egress: { ...open, policies: [], reason: 'same-pod' }, ingress: { ...open, policies: [], reason: 'same-pod' } }),
+          1,
+          endless,
+        ),
       ],
       [
         admission('admitted by shop/db-only-from-api ingress[0].from[0]'),

@@ -163,6 +163,17 @@ spec:
     );
   });
 
+  it('does not remember every policy that it has ever printed', async () => {
+    const named = (name: string) => ({ ...SUGGESTION, policy: { ...SUGGESTION.policy, metadata: { name, namespace: 'shop' } } });
+    const records = Array.from({ length: 1_001 }, (_, port) =>
+      denied({ destination: { ...DB, port }, suggestions: [named(`allow-${port}`)] }),
+    );
+    await agent([observing(), ...records, denied({ destination: { ...DB, port: 1_001 }, suggestions: [named('allow-0')] }), LIVE]);
+    const { stdout } = await run(['--no-follow', '--suggest']).ran;
+    assert.equal(stdout.match(/^ {2}name: allow-0$/gm)?.length, 2);
+    assert.equal(stdout.match(/^ {2}name: allow-/gm)?.length, 1_002);
+  });
+
   it('asks for what the flags say', async () => {
     await agent([LIVE]);
     const flags = [
@@ -308,6 +319,24 @@ sluice: this agent logs no refused packets (--log-group 0): only what is allowed
     const [first, second] = requests;
     assert.equal(first?.since, undefined);
     assert.ok(Math.abs(Date.parse(second?.since ?? '') - Date.now()) < 30_000);
+  });
+
+  it('says that what it has asked is no agent, and that an agent ended before it had told all', async () => {
+    for (const [lines, args, message] of [
+      [
+        ['HTTP/1.1 400 Bad Request'],
+        [],
+        /^sluice: what listens on .* has ended the connection, and said nothing that an agent says\nName the/,
+      ],
+      [[], ['--no-follow'], /^sluice: what listens on /],
+      [[observing(), denied()], ['--no-follow'], /^sluice: the agent has ended before it had told all that it remembers\n/],
+    ] as const) {
+      await agent(lines);
+      const { status, stdout, stderr } = await run(args).ran;
+      assert.deepEqual([status, stdout.split('\n').length - 1], [1, lines.length < 2 ? 0 : 1], 'what it has told is shown');
+      assert.match(stderr, message);
+      await new Promise((resolve) => server?.close(resolve));
+    }
   });
 
   it('ends quietly with who reads it', async () => {

@@ -170,6 +170,7 @@ describe('a Pod of the API', () => {
     ['the name is no string', { name: 12 }, 'metadata.name TYPE_INVALID'],
     ['the name holds a slash', { name: 'a/b' }, 'metadata.name NAME_INVALID'],
     ['the name would steer a terminal', { name: 'a\u001b[2J' }, 'metadata.name NAME_INVALID'],
+    ['the name would steer a terminal by a single sign', { name: 'a\u009b2J' }, 'metadata.name NAME_INVALID'],
     ['the namespace is no string', { name: 'a', namespace: {} }, 'metadata.namespace TYPE_INVALID'],
     ['the namespace holds a slash', { name: 'a', namespace: 'b/c' }, 'metadata.namespace NAME_INVALID'],
     ['there are no metadata', undefined, 'metadata METADATA_INVALID'],

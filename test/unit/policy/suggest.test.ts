@@ -129,7 +129,9 @@ describe('suggested policies', () => {
 
   it('name no port where the protocol has none that a policy can name', () => {
     const lists = { ...MODEL, policies: [policy(DENY)] };
-    const [dccp, icmp] = (['other', 'ICMP'] as const).map((protocol) => suggestions(lists, ip('y/a'), ip('x/a'), protocol, 4807)[0]?.policy);
+    const [dccp, icmp] = (['other', 'ICMP'] as const).map(
+      (protocol) => suggestions(lists, ip('y/a'), ip('x/a'), protocol, 4807)[0]?.policy,
+    );
     assert.deepEqual(dccp?.spec.ingress?.[0]?.ports, undefined);
     assert.doesNotMatch(dccp?.metadata.name ?? '4807', /4807/);
     assert.deepEqual(dccp, icmp, 'what is the same has one name');

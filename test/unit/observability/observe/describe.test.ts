@@ -52,7 +52,11 @@ describe('describing what was refused', () => {
 
   it('takes the name from the chain where the pod has gone meanwhile', () => {
     const world = worldOf({ ...MODEL, pods: podsWith(pod('x/a', { terminal: true })) });
-    const flow = describeDenied({ world, node: 'n1', isSynced: true }, loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT), 0);
+    const flow = describeDenied(
+      { world, node: 'n1', isSynced: true },
+      loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT),
+      0,
+    );
     assert.deepEqual(
       [flow?.refusedBy?.pod, flow?.record.destination, flow?.record.reason, flow?.record.policies],
       ['x/a', { address: '10.244.1.10', namespace: 'x', pod: 'a', port: 80 }, 'unknown', []],
@@ -62,7 +66,8 @@ describe('describing what was refused', () => {
   it('never takes the pod that has the address by now for the one that refused', () => {
     const taken = pod('x/new', { addresses: pod('x/a').addresses, createdAt: 1 });
     const world = worldOf({ ...MODEL, pods: podsWith(taken), policies: [policy({ podSelector: {} }, 'of-the-new')] });
-    const described = (prefix: string) => describeDenied({ ...view, world }, loggedPacket(prefix, packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT), 0);
+    const described = (prefix: string) =>
+      describeDenied({ ...view, world }, loggedPacket(prefix, packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT), 0);
     const old = described('ingress/x/a');
     assert.deepEqual(
       [old?.refusedBy?.pod, old?.record.destination.pod, old?.record.reason, old?.record.policies],
@@ -80,7 +85,11 @@ describe('describing what was refused', () => {
     const long = pod(`x/${name}`, { addresses: pod('x/a').addresses, createdAt: 1 });
     for (const prefix of [`ingress/x/${name}`, `audit ingress/x/${name}`].map((text) => text.slice(0, 127))) {
       const packet = loggedPacket(prefix, packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT);
-      const there = describeDenied({ ...view, world: worldOf({ ...MODEL, pods: [long], policies: [policy({ podSelector: {} })] }) }, packet, 0);
+      const there = describeDenied(
+        { ...view, world: worldOf({ ...MODEL, pods: [long], policies: [policy({ podSelector: {} })] }) },
+        packet,
+        0,
+      );
       assert.deepEqual([there?.record.destination.pod, there?.record.reason], [name, 'refused']);
       const gone = describeDenied({ ...view, world: worldOf({ ...MODEL, pods: [] }) }, packet, 0);
       assert.deepEqual(gone?.record.destination, { address: '10.244.1.10', port: 80 });
@@ -120,7 +129,11 @@ describe('describing what was allowed', () => {
     });
     // To a Service's address; the pod's port is another.
     const original = tuple(ip('y/b'), '10.96.0.1', 6, 40_000, 8080);
-    const flow = describeAllowed({ world, node: 'n1', isSynced: true }, { original, reply: tuple(ip('x/a'), ip('y/b'), 6, 80, 40_000) }, AT);
+    const flow = describeAllowed(
+      { world, node: 'n1', isSynced: true },
+      { original, reply: tuple(ip('x/a'), ip('y/b'), 6, 80, 40_000) },
+      AT,
+    );
     assert.deepEqual(flow?.record, {
       kind: 'Allowed',
       apiVersion: 'sluice.dev/v1',

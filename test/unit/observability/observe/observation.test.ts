@@ -135,7 +135,11 @@ describe('the socket of an agent', () => {
     assert.equal((await asked(request({}))).code, 'READERS_TOO_MANY');
     const before = open();
     for (let count = 0; count < 20; count++) assert.equal((await asked(request({}))).code, 'READERS_TOO_MANY');
-    await eventually(() => open() <= before, () => `${open()} descriptors, ${before} before`, { withinMs: 5_000 });
+    await eventually(
+      () => open() <= before,
+      () => `${open()} descriptors, ${before} before`,
+      { withinMs: 5_000 },
+    );
     for (const socket of sockets) socket.destroy();
   });
 });
