@@ -20,7 +20,6 @@ export interface ExplainPlan {
 export const EXPLAIN_PLAN: ExplainPlan = {
   shape: { pods: 20_000, namespaces: 1_000, policies: 1_000, localPods: 110 },
   runs: 7,
-  yamlRuns: 3,
 };
 export const QUICK_EXPLAIN_PLAN: ExplainPlan = { shape: { pods: 100, namespaces: 5, policies: 10, localPods: 10 }, runs: 1 };
 
