@@ -28,7 +28,7 @@ type TextOf = 'name' | 'value' | 'key' | 'port';
 /** As the API takes them: metadata.ts, selector.ts and ports.ts read them so. */
 const VALID: Readonly<Record<TextOf, RegExp>> = {
   // oxlint-disable-next-line no-control-regex -- control characters are what it looks for
-  name: /^(?!\.{1,2}$)[^/\u0000-\u001f\u007f]+$/u,
+  name: /^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$/u,
   value: /^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/u,
   key: /^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/u,
   port: /^(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*$/u,

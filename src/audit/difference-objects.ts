@@ -36,6 +36,7 @@ export function readChange(paths: readonly string[], namespace: string, standard
   const objects = new Map<string, ClusterObject>();
   const problems: SourceProblem[] = [];
   const defaulted: string[] = [];
+  const passedOver = new Set<string>();
   for (const { path, text } of textsOf(paths, standardInput)) {
     const withoutNamespace = new Set<string>();
     const visitor = {
@@ -48,7 +49,9 @@ export function readChange(paths: readonly string[], namespace: string, standard
     const manifest = readManifest(path, text, sharing, visitor);
     problems.push(...manifest.refusals.flatMap((refusal) => refusal.problems), ...manifest.problems);
     for (const { what, origin, line } of manifest.passedOver) {
-      const message = `${what} changes nothing here: only Pod, Namespace, Node and NetworkPolicy are looked at`;
+      if (passedOver.has(what)) continue;
+      passedOver.add(what);
+      const message = `${what} changes nothing, here or in later files: only Pod, Namespace, Node and NetworkPolicy are looked at`;
       problems.push({ severity: 'notice', origin, line, path: '', code: 'KIND_PASSED_OVER', message });
     }
     for (const { object: written, id: writtenId, origin, line } of manifest.statements) {

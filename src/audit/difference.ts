@@ -291,8 +291,8 @@ class Comparer {
   }
 
   /** Ports that no rule of either state tells apart. */
-  #pieces(protocol: Protocol, from: Candidate, to: Candidate): PortRange[] {
-    if (protocol === 'ICMP' || protocol === 'other') return [{ first: 0, last: 0 }];
+  #pieces(protocol: Protocol, from: Candidate, to: Candidate): readonly PortRange[] {
+    if (protocol === 'ICMP' || protocol === 'other') return NO_PORTS;
     const cuts = new Set([
       ...this.#before.portCuts(from.before, to.before, protocol),
       ...this.#after.portCuts(from.after, to.after, protocol),
@@ -302,6 +302,8 @@ class Comparer {
   }
 }
 
+/** One question is enough. */
+const NO_PORTS: readonly PortRange[] = [{ first: 0, last: 0 }];
 const EVERY_PORT: readonly PortSet[] = PROTOCOLS.map((protocol) => ({
   protocol,
   ranges: protocol === 'ICMP' || protocol === 'other' ? [] : [{ first: 0, last: PORT_MAX }],

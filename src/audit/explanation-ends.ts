@@ -3,6 +3,7 @@
  * stands for its endpoints. Whoever cannot be asked about is named with the reason, and never guessed.
  */
 import { SluiceError } from '../errors.ts';
+import type { Service } from '../kubernetes/service.ts';
 import { nearest } from '../output/nearest.ts';
 import { type Address, familyOf, formatAddress, type Prefix } from '../policy/address.ts';
 import type { Pod, PolicyProtocol } from '../policy/objects.ts';
@@ -75,6 +76,8 @@ export async function endsOf(inventory: Inventory, source: Endpoint, destination
   if (service !== undefined) ends.note('SERVICE_ADDRESS', `${destination.name} is an address of ${service.name}`);
   const to = service ?? destination;
   const targets = to.kind === 'service' ? ends.serviceTargets(to, port) : ends.targets(to, port);
+  const nodePort = destination.kind === 'address' ? await nodePortAt(inventory, destination.address, port) : undefined;
+  if (nodePort !== undefined) ends.note('NODE_PORT', nodePort);
   ends.noteHostNetwork();
   ends.noteMasquerade(from, to);
   return {
@@ -95,14 +98,32 @@ type AskedService = Extract<Endpoint, { kind: 'service' }>;
 async function serviceAt(inventory: Inventory, address: Address): Promise<AskedService | undefined> {
   const { world } = inventory;
   if (world.podAt(address) !== undefined || world.nodeAt(address) !== undefined) return undefined;
+  const services = await servicesIfReadable(inventory);
+  const service = services.find(({ addresses }) => addresses.includes(address));
+  if (service === undefined) return undefined;
+  const endpoint = await resolveEndpoint(inventory, `${service.namespace}/svc/${service.name}`, service.namespace);
+  return endpoint.kind === 'service' ? endpoint : undefined;
+}
+
+/** What comes to a node's address on a nodePort does not stay there: it is translated before any policy judges it (row 18). */
+async function nodePortAt(inventory: Inventory, address: Address, port: PortQuestion | undefined): Promise<string | undefined> {
+  const { world } = inventory;
+  if (port?.kind !== 'port' || world.podAt(address) !== undefined || world.nodeAt(address) === undefined) return undefined;
+  const protocol = port.protocol ?? 'TCP';
+  for (const { namespace, name, ports } of await servicesIfReadable(inventory)) {
+    const of = ports.find((one) => one.nodePort === port.port && one.protocol === protocol);
+    if (of === undefined) continue;
+    const service = `${namespace}/svc/${name}`;
+    return `${protocol} ${of.nodePort} is the nodePort of ${service}: what comes to a node there goes on to the endpoints of the Service, and policies judge it on its way to them; ask about ${service}:${of.port} (rows 18, 31)`;
+  }
+  return undefined;
+}
+
+async function servicesIfReadable(inventory: Pick<Inventory, 'services'>): Promise<readonly Service[]> {
   try {
-    const { services } = await inventory.services();
-    const service = services.find(({ addresses }) => addresses.includes(address));
-    if (service === undefined) return undefined;
-    const endpoint = await resolveEndpoint(inventory, `${service.namespace}/svc/${service.name}`, service.namespace);
-    return endpoint.kind === 'service' ? endpoint : undefined;
+    return (await inventory.services()).services;
   } catch (error) {
-    if (error instanceof SluiceError) return undefined;
+    if (error instanceof SluiceError) return [];
     throw error;
   }
 }

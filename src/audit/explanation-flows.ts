@@ -18,7 +18,14 @@ import { isAlikeKey } from '../policy/nearest-miss.ts';
 import type { Direction, Pod, Policy } from '../policy/objects.ts';
 import { addressAfter, contains, rangeToPrefixes, union } from '../policy/ranges.ts';
 import { localAddresses, type World } from '../policy/world.ts';
-import { coarseKey, explainFlow, type Explained, type FlowExplanation, uniteExplanations } from './explanation.ts';
+import {
+  coarseKey,
+  type DirectionExplanation,
+  explainFlow,
+  type Explained,
+  type FlowExplanation,
+  uniteExplanations,
+} from './explanation.ts';
 import { type Ask, type AskedPort, declaredAsks, type Ends, keyOf, type Member, type Unanswered } from './explanation-ends.ts';
 import type { Inventory } from './inventory.ts';
 
@@ -56,8 +63,13 @@ export interface Explanations {
 const PARTS_MAX = 512;
 /** Above this, explanations that differ in nothing but their misses become one. */
 const ENTRIES_WANTED = 24;
-/** Kinds of source by kinds of destination, by ports: more would take minutes, and nobody reads the answer. */
-const QUESTIONS_MAX = 20_000;
+/**
+ * Questions that are asked, those that many policies refuse counting for more: of each of these it is looked for what comes nearest. More
+ * would take minutes, and nobody reads the answer.
+ */
+const WORK_MAX = 20_000;
+/** So many policies that refuse are as much work as a question. */
+const POLICIES_PER_QUESTION = 100;
 
 type ExplainedInventory = Explained & Pick<Inventory, 'pods' | 'nodes' | 'policies'>;
 
@@ -101,7 +113,7 @@ class FlowReader {
   readonly #twins = new Map<Kind, Kind>();
   readonly #explanations = new Map<string, FlowExplanation>();
   #subjectKeys: ReadonlyMap<string, ReadonlySet<string>> | undefined;
-  #questions = 0;
+  #work = 0;
 
   constructor(inventory: ExplainedInventory, ends: Ends) {
     this.#inventory = inventory;
@@ -259,7 +271,7 @@ class FlowReader {
     let leftOut = 0;
     for (const destination of destinations) {
       for (const source of sources) {
-        if (this.#questions >= QUESTIONS_MAX) {
+        if (this.#work >= WORK_MAX) {
           leftOut++;
           continue;
         }
@@ -327,8 +339,8 @@ class FlowReader {
   }
 
   #explain(question: Question): FlowExplanation {
-    this.#questions++;
     const explanation = explainFlow(this.#inventory, question);
+    this.#work += 1 + (isolating(explanation.egress) + isolating(explanation.ingress)) / POLICIES_PER_QUESTION;
     const text = JSON.stringify(explanation);
     const known = this.#explanations.get(text);
     if (known !== undefined) return known;
@@ -447,6 +459,10 @@ class FlowReader {
       ...explanation,
     };
   }
+}
+
+function isolating(explanation: DirectionExplanation): number {
+  return explanation.reason === 'refused' ? explanation.isolatedBy.length : 0;
 }
 
 /** Evaluated where no policy is asked: any will do. */

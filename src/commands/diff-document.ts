@@ -20,7 +20,11 @@ const ChangedObject = z.strictObject({
 const EndpointGroup = z.strictObject({
   name: z.string().describe('For people.'),
   kind: z.enum(['pod', 'node', 'outside']),
-  members: z.array(z.string()).describe('namespace/pod, node/NAME, or the addresses that are meant by outside.'),
+  members: z
+    .array(z.string())
+    .describe(
+      'namespace/pod, node/NAME (with “at ADDRESS” behind it where another than its first address is meant), or the addresses that are meant by outside.',
+    ),
 });
 
 const Reason = z.enum(['external', 'node', 'not-isolated', 'same-pod', 'own-node', 'admitted', 'refused']);

@@ -53,20 +53,26 @@ function* isolationLines(
   paint: Paint,
   width: number,
 ): Generator<string> {
-  const by = policies.map(({ namespace, name }) => `${namespace}/${name}`).join(', ');
+  const by = namesText(policies.map(({ namespace, name }) => `${namespace}/${name}`));
   const text =
     becomes === 'isolated' ? `isolated for ${direction} from now on, by ${by}:` : `no longer isolated for ${direction} (was by ${by}):`;
-  yield paint('yellow', text);
+  const [first = '', ...more] = wrapped(text, width - 4);
+  yield paint('yellow', first);
+  for (const line of more) yield `    ${paint('yellow', line)}`;
   for (const line of wrapList(crowds.names(pods, []), width - 2)) yield `  ${line}`;
 }
 
 function* changeLines(change: Change, crowds: Crowds, paint: Paint, width: number): Generator<string> {
   const { becomes, sources, destinations, families, ports } = change;
   const only = families.length === 1 && isOfBoth(sources, destinations) ? `, IPv${families[0]} only` : '';
-  yield `${paint(becomes === 'denied' ? 'red' : 'green', `becomes ${becomes}`)}: ${paint('bold', portsText(ports))}${only}`;
-  yield* labelled('from', crowds.names(sources, destinations), width);
-  yield* labelled('to', crowds.names(destinations, sources), width);
-  for (const line of reasons(change)) yield* labelled('because', [line], width);
+  const head = `becomes ${becomes}: `;
+  const [first = '', ...more] = wrapped(`${portsText(ports)}${only}`, width - head.length);
+  yield `${paint(becomes === 'denied' ? 'red' : 'green', head.slice(0, -2))}: ${paint('bold', first)}`;
+  for (const line of more) yield `${' '.repeat(head.length)}${paint('bold', line)}`;
+  const lines = (items: readonly string[]): string[] => wrapList(items, Math.max(20, width - LABEL_WIDTH - 2));
+  yield* labelled('from', lines(crowds.names(sources, destinations)));
+  yield* labelled('to', lines(crowds.names(destinations, sources)));
+  for (const line of reasons(change)) yield* labelled('because', wrapped(line, width - LABEL_WIDTH - 2));
 }
 
 /** Names groups, and together those that are everybody of a namespace: `dev/* (12 pods)`. */
@@ -104,8 +110,7 @@ function isOfBoth(sources: readonly Group[], destinations: readonly Group[]): bo
   return both(sources) && both(destinations);
 }
 
-function* labelled(label: string, items: readonly string[], width: number): Generator<string> {
-  const [first = '', ...more] = wrapList(items, Math.max(20, width - LABEL_WIDTH - 2));
+function* labelled(label: string, [first = '', ...more]: readonly string[]): Generator<string> {
   yield `  ${label.padEnd(LABEL_WIDTH)}${first}`;
   for (const line of more) yield `  ${' '.repeat(LABEL_WIDTH)}${line}`;
 }
@@ -120,7 +125,7 @@ function reasons(change: Change): string[] {
 
 function refusedText(verdict: DirectionVerdict, direction: Direction): string {
   const { policies } = reasonOf(verdict, direction);
-  return `isolated by ${policies.join(', ')}, ${policies.length === 1 ? 'which does not admit it' : 'none of which admits it'}`;
+  return `isolated by ${namesText(policies)}, ${policies.length === 1 ? 'which does not admit it' : 'none of which admits it'}`;
 }
 
 function allowedText(verdict: DirectionVerdict, direction: Direction): string {
@@ -129,13 +134,32 @@ function allowedText(verdict: DirectionVerdict, direction: Direction): string {
   return `${policies.join()} admits it (${fields.join(', ')})`;
 }
 
+/** More policies than this are not listed. */
+const POLICIES_SHOWN = 5;
+
+function namesText(names: readonly string[]): string {
+  const more = names.length - POLICIES_SHOWN;
+  return `${names.slice(0, POLICIES_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}
+
+/** Breaks a line at spaces, and behind commas. */
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const piece of text.split(/(?<= )|(?<=,)(?! )/u)) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + piece.trimEnd().length <= width) lines[lines.length - 1] = last + piece;
+    else lines.push(piece);
+  }
+  return lines.map((line) => line.trimEnd());
+}
+
 /** `5432/TCP`, `any port`, `every TCP port but 80`. */
 export function portsText(ports: readonly PortSet[]): string {
   const whole = ports.filter(isWhole).map(({ protocol }) => protocol);
   if (whole.length === PROTOCOLS.length) return 'every port and protocol';
   const parts = ports.filter((set) => !isWhole(set)).map(partText);
   const named = whole.filter((protocol) => protocol !== 'ICMP' && protocol !== 'other');
-  if (named.length > 0) parts.push(`every ${named.join(', ')} port`);
+  if (named.length > 0) parts.push(`every ${named.join(' and ')} port`);
   if (whole.includes('ICMP')) parts.push('ICMP');
   if (whole.includes('other')) parts.push('other protocols');
   return parts.join('; ');
@@ -159,7 +183,7 @@ function sizeOf(ranges: readonly PortRange[]): number {
 const FLOWS_SHOWN = 20;
 
 function* flowLines({ node, judged, cut, restored }: NonNullable<DiffDocument['flows']>, paint: Paint): Generator<string> {
-  yield `Of ${judged} live flows of node ${node}, ${cut.length} would be cut, and ${restored.length} that are cut would go on.`;
+  yield `Of ${judged} live ${judged === 1 ? 'flow' : 'flows'} of node ${node}, ${cut.length} would be cut, and ${restored.length} that are cut would go on.`;
   for (const [style, word, flows] of [
     ['red', 'cut', cut],
     ['green', 'goes on', restored],

@@ -11,6 +11,7 @@ import { SluiceError } from '../errors.ts';
 import { paintFor } from '../output/colour.ts';
 import { formatDocument } from '../output/document.ts';
 import { formatProblem } from '../output/problems.ts';
+import { visibleDocument } from '../output/visible-text.ts';
 import { Equivalence } from '../policy/equivalence.ts';
 import { type Auditing, ENFORCING, isAudited } from '../policy/mode.ts';
 import { type World, worldOf } from '../policy/world.ts';
@@ -64,9 +65,13 @@ async function run(flags: DiffFlags): Promise<void> {
   for (const problem of written.problems) console.error(formatProblem(problem, paintProblem));
   const refused = written.problems.filter(({ severity }) => severity === 'error').length;
   if (refused > 0) {
-    throw new SluiceError('CHANGE_REFUSED', `the API would refuse this: ${refused} ${refused === 1 ? 'error' : 'errors'}, listed above`, {
-      hint: 'Mend the files; what would change otherwise cannot be said.',
-    });
+    throw new SluiceError(
+      'CHANGE_REFUSED',
+      `this cannot be applied as it is: ${refused} ${refused === 1 ? 'error' : 'errors'}, listed above`,
+      {
+        hint: 'Mend the files; what would change otherwise cannot be said.',
+      },
+    );
   }
   for (const id of written.defaulted) console.error(`${id}: names no namespace, and is taken to be in ${flags.namespace} (-n)`);
   const namespaces = new Set(written.objects.map(({ kind, key }) => (kind === 'Namespace' ? key : (key.split('/')[0] ?? ''))));
@@ -135,7 +140,7 @@ function print(facts: DiffFacts, { output, failOn }: DiffFlags): void {
   const { stdout } = process;
   if (output === 'table') {
     const width = stdout.columns > 0 ? stdout.columns : undefined;
-    for (const line of diffReport(facts, document, paintFor(stdout), width)) stdout.write(`${line}\n`);
+    for (const line of diffReport(facts, visibleDocument(document), paintFor(stdout), width)) stdout.write(`${line}\n`);
   } else stdout.write(formatDocument(output, document));
   const found = new Set(document.changes.map(({ becomes }) => becomes));
   if (failOn !== undefined && (failOn === 'any' ? found.size > 0 : found.has(failOn))) process.exitCode = 1;

@@ -202,7 +202,9 @@ function* kernelLines(kernel: Direction['kernel'], flow: Flow, paint: Paint, wid
     : { accept: 'lets it through', drop: 'drops it', unknown: 'may do either' }[effect];
   const counted = rule?.packets === undefined ? '' : `, ${rule.packets} ${rule.packets === 1 ? 'packet' : 'packets'} so far`;
   const where = `chain ${chain}${rule?.handle === undefined ? '' : ` handle ${rule.handle}`}`;
-  const byPolicy = { accept: `no rule of ${where} refuses it`, drop: `the policy of ${where} drops it`, unknown: `${where} ${does}` }[effect];
+  const byPolicy = { accept: `no rule of ${where} refuses it`, drop: `the policy of ${where} drops it`, unknown: `${where} ${does}` }[
+    effect
+  ];
   const what = rule === undefined ? byPolicy : `${where} ${does}${counted}`;
   const way = via.length > 1 ? ` (through ${via.slice(1).join(', ')})` : '';
   const isMany = [flow.source, flow.destination].some(({ count, blocks }) => count + blocks.length > 1);

@@ -102,7 +102,12 @@ export async function explain(
   const left = [...ends.unanswered, ...unanswered];
   const documents = flows.map((flow) => flowDocument(flow, inventory, asks, flags.suggest === true));
   // Where it disagrees, having none has been its answer.
-  const unread = kernel === undefined || asks?.table !== undefined || documents.some(disagrees) ? undefined : 'unread' in kernel ? kernel.unread : NO_TABLE;
+  const unread =
+    kernel === undefined || asks?.table !== undefined || documents.some(disagrees)
+      ? undefined
+      : 'unread' in kernel
+        ? kernel.unread
+        : NO_TABLE;
   return {
     apiVersion: API_VERSION,
     kind: 'Explanation',
@@ -112,9 +117,7 @@ export async function explain(
     flows: documents,
     unanswered: left,
     notes: [...ends.notes, ...auditNotes(inventory, hand, flows)],
-    ...(kernel === undefined
-      ? {}
-      : { kernel: { node: kernel.node, saidBy: hand.saidBy, ...(unread === undefined ? {} : { unread }) } }),
+    ...(kernel === undefined ? {} : { kernel: { node: kernel.node, saidBy: hand.saidBy, ...(unread === undefined ? {} : { unread }) } }),
     missing: [...inventory.missing],
   };
 }

@@ -17,6 +17,7 @@ import { explanationOf, listOfCodes, parseCode } from './lint-codes.ts';
 import type { LintDocument } from './lint-document.ts';
 import { isAtLeast, lintDocument, type LintSelection, wantedCodes } from './lint-report.ts';
 import { sarif } from './lint-sarif.ts';
+import { visibleDocument } from '../output/visible-text.ts';
 import { lintTable } from './lint-table.ts';
 
 interface LintFlags extends InventoryFlags {
@@ -76,7 +77,7 @@ async function run(flags: LintFlags): Promise<void> {
     const document = await readAndLint(flags);
     if (isFailure(document, flags.failOn)) process.exitCode = 1;
     if (flags.output === 'sarif') stdout.write(`${JSON.stringify(sarif(document, flags.source, process.cwd()), undefined, 2)}\n`);
-    else if (flags.output === 'table') for (const line of lintTable(document, paint, width)) stdout.write(`${line}\n`);
+    else if (flags.output === 'table') for (const line of lintTable(visibleDocument(document), paint, width)) stdout.write(`${line}\n`);
     else stdout.write(formatDocument(flags.output, document));
   }
 }

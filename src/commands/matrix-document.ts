@@ -1,8 +1,9 @@
 /** The document that `sluice matrix -o json|yaml` prints, and its lines for CSV; all of it made piece by piece, since it may be large. */
 import * as z from 'zod';
+import { isAssumed } from '../audit/assumed-addresses.ts';
 import type { MissingKind } from '../audit/inventory.ts';
-import { formatAddress } from '../policy/address.ts';
-import type { Group } from '../policy/equivalence-parties.ts';
+import { type Address, formatAddress } from '../policy/address.ts';
+import type { Group, Party } from '../policy/equivalence-parties.ts';
 import { API_VERSION } from '../output/document.ts';
 import { type Grid, NO_PAIR, type PortSpan, type Verdicts } from './matrix-grid.ts';
 import { countFlows, portLines } from './matrix-lines.ts';
@@ -15,8 +16,14 @@ const EndpointGroup = z.strictObject({
   labels: z.record(z.string(), z.string()).optional().describe('Of pods: what all of them have, without labels that controllers generate.'),
   members: z.array(
     z.strictObject({
-      name: z.string().describe('namespace/pod, node/NAME, or what is meant by outside.'),
-      addresses: z.array(z.string()).describe('One of each family that it has; of what is outside, an example.'),
+      name: z
+        .string()
+        .describe(
+          'namespace/pod, node/NAME (with “at ADDRESS” behind it where another than its first address is meant), or what is meant by outside.',
+        ),
+      addresses: z
+        .array(z.string())
+        .describe('One of each family that it has; none of a pod that has none yet; of what is outside, an example.'),
     }),
   ),
 });
@@ -104,8 +111,13 @@ function groupRecord({ name, kind, namespace, labels, parties }: Group): z.infer
     name,
     kind,
     ...(kind === 'pod' ? { namespace, labels: Object.fromEntries(labels) } : {}),
-    members: parties.map((party) => ({ name: party.name, addresses: party.addresses.map(formatAddress) })),
+    members: parties.map((party) => ({ name: party.name, addresses: shownAddresses(party).map(formatAddress) })),
   };
+}
+
+/** Without those that were made up so that the pod could be asked about. */
+function shownAddresses({ kind, addresses }: Party): readonly Address[] {
+  return kind === 'pod' ? addresses.filter((address) => !isAssumed(address)) : addresses;
 }
 
 /** By destination, port and source. */

@@ -58,7 +58,10 @@ function podsNamed(name: string, pods: readonly Pod[], living: readonly Pod[]): 
 }
 
 function unknown(name: string, fault: string, meant: string | undefined): SluiceError {
-  const hint = meant === undefined ? 'Name namespace/pod, namespace/*, namespace or an address.' : `Did you mean ${meant}?`;
+  const hint =
+    meant === undefined
+      ? 'Name namespace/pod, namespace/KIND/name (deploy, sts, svc …), namespace or an address.'
+      : `Did you mean ${meant}?`;
   return new SluiceError('ENDPOINT_UNKNOWN', `${JSON.stringify(name)} ${fault}`, { hint, exitStatus: 2 });
 }
 

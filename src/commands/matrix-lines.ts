@@ -145,7 +145,10 @@ export class SourceEntries {
   #make(destination: Group, verdicts: Verdicts): Entries {
     const answers = this.#grid.sources.map((_, row) => answerOf(this.#grid, verdicts, row));
     const counted = { allowed: this.#count(answers, 'allowed'), denied: this.#count(answers, 'denied') };
-    const partial = { allowed: this.#partial(answers, verdicts, true), denied: this.#partial(answers, verdicts, false) };
+    const partial = {
+      allowed: this.#partial(answers, verdicts, true, destination),
+      denied: this.#partial(answers, verdicts, false, destination),
+    };
     const entries = (own: 'allowed' | 'denied', other: 'allowed' | 'denied'): string[] => {
       const isAlone = counted[other] + partial[other].length + partial[own].length === 0;
       if (counted[own] > (isAlone ? LISTED_ALL : LISTED) && counted[own] > counted[other]) {
@@ -180,10 +183,12 @@ export class SourceEntries {
     });
   }
 
-  #partial(answers: readonly Answer[], verdicts: Verdicts, allowed: boolean): string[] {
-    return answers.flatMap((answer, row) => {
-      if (answer !== 'mixed') return [];
-      return familiesWith(this.#grid, verdicts, row, allowed).map((family) => `${this.#grid.sources[row]?.name} (IPv${family})`);
+  #partial(answers: readonly Answer[], verdicts: Verdicts, allowed: boolean, destination: Group): string[] {
+    if (!answers.includes('mixed')) return [];
+    return ([4, 6] as const).flatMap((family) => {
+      const isOf = (row: number): boolean => familiesWith(this.#grid, verdicts, row, allowed).includes(family);
+      const own = answers.map((answer, row) => (answer !== 'mixed' || isOf(row) ? answer : 'allowed'));
+      return this.#whole(own, 'mixed', destination).map((text) => `${text} (IPv${family})`);
     });
   }
 

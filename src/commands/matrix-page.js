@@ -123,7 +123,8 @@ function search() {
   }
   active = { row: 0, column: 0 };
   const count = (number) => number.toLocaleString('en');
-  const total = `${count(data.allowed + data.denied)} flows: ${count(data.allowed)} allowed, ${count(data.denied)} denied`;
+  const all = data.allowed + data.denied;
+  const total = `${count(all)} ${all === 1 ? 'flow' : 'flows'}: ${count(data.allowed)} allowed, ${count(data.denied)} denied`;
   const isAll = FIELDS.every((id) => field(id).trim() === '');
   byId('count').textContent = isAll
     ? total
@@ -401,4 +402,5 @@ byId('theme').addEventListener('click', () => {
 });
 
 byId('origin').textContent = data.origin;
+byId('notes').append(...data.notes.map((text) => element('p', '', text)));
 recall();

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { isAssumed } from '../audit/assumed-addresses.ts';
 import type { Group } from '../policy/equivalence-parties.ts';
 import type { Direction } from '../policy/objects.ts';
 import type { MatrixFacts } from './matrix-document.ts';
@@ -32,6 +33,8 @@ interface PageLine {
 /** What the page's script reads. */
 interface PageData {
   readonly origin: string;
+  /** What the answer lacks or assumes, a sentence or two each: whoever is sent the page has not seen what was said on stderr. */
+  readonly notes: readonly string[];
   readonly allowed: number;
   readonly denied: number;
   readonly sources: readonly PageEnd[];
@@ -70,7 +73,8 @@ function embedded(value: PageData): string {
   return JSON.stringify(value).replaceAll('<', '\\u003c');
 }
 
-function pageData({ grid, origin }: MatrixFacts): PageData {
+function pageData(facts: MatrixFacts): PageData {
+  const { grid, origin } = facts;
   const reasons = new Reasons(grid);
   const blocks = grid.blocks.map(({ destination, columns }) => ({ destination, lines: portLines({ destination, columns }) }));
   const decoded = blocks.map(({ lines }) =>
@@ -93,7 +97,23 @@ function pageData({ grid, origin }: MatrixFacts): PageData {
       return { label, spans: spans.map(({ protocol, first, last }) => [protocol, first, last] as const), base, x, y };
     }),
   }));
-  return { origin, ...countFlows(grid), sources: grid.sources.map(endOf), destinations, rowBase, reasons: reasons.list };
+  return {
+    origin,
+    notes: [...notesOf(facts)],
+    ...countFlows(grid),
+    sources: grid.sources.map(endOf),
+    destinations,
+    rowBase,
+    reasons: reasons.list,
+  };
+}
+
+function* notesOf({ grid: { sources, blocks }, missing }: MatrixFacts): Generator<string> {
+  for (const { what, reason, consequence } of missing) yield `Missing are ${what}: ${reason}. ${consequence}`;
+  const pods = [...sources, ...blocks.map(({ destination }) => destination)].filter(({ kind }) => kind === 'pod');
+  if (pods.some(({ parties }) => parties.some(({ addresses }) => addresses.some(isAssumed)))) {
+    yield 'Pods that have no address yet are asked about as well: of ipBlocks only those of the whole address space are taken to hold them.';
+  }
 }
 
 /** What is usual is looked for in so many lines: it only has to be right often. */

@@ -25,7 +25,7 @@ export function* matrixTable(grid: Grid, paint: Paint, width = DEFAULT_WIDTH): G
     yield '';
   }
   const { allowed, denied } = countFlows(grid);
-  yield `${allowed + denied} flows: ${allowed} allowed, ${denied} denied`;
+  yield `${allowed + denied} ${allowed + denied === 1 ? 'flow' : 'flows'}: ${allowed} allowed, ${denied} denied`;
 }
 
 function blockLines(sources: SourceEntries, block: Block, paint: Paint, width: number): string[] {

@@ -76,6 +76,9 @@ async function run(flags: MatrixFlags): Promise<void> {
   const named = from.length > 0 && to.length > 0 ? [...from, ...to].map((name) => name.split('/')[0] ?? '') : [];
   const inventory = await openInventory(flags, { namespaces: [...new Set(named)], assume: true });
   const grid = ask(inventory, { ...flags, from: await podsOf(inventory, from), to: await podsOf(inventory, to) });
+  if (grid.blocks.length === 0 && from.length + to.length > 0) {
+    console.error('there is nothing to ask: a pod and itself, a pod and its own node, two that are no pods, or no addresses of one family');
+  }
   const facts = { grid, origin: inventory.origin, by: flags.by, missing: inventory.missing };
   const { stdout } = process;
   const write = async (text: Iterable<string>): Promise<void> => pipeline(Readable.from(inPieces(text)), stdout, { end: false });

@@ -247,17 +247,22 @@ function podsText(parties: readonly Party[], sorted: readonly string[]): string 
 /** More addresses than this are not written out. */
 const ADDRESSES_SHOWN = 4;
 
-/** `other nodes`: what is shown of nodes is never about a pod's own. @param all nodes that are asked about, by all of their addresses */
+/**
+ * `other nodes`: what is shown of nodes is never about a pod's own. A node of which every address is among them has its name alone.
+ *
+ * @param all nodes that are asked about, by all of their addresses
+ */
 function nodesText(parties: readonly Party[], all: readonly Party[]): string {
   const isFirst = ({ name, node }: Party): boolean => name === `node/${node}`;
-  if (parties.length === all.length && all.filter(isFirst).length > 1) return 'other nodes';
+  const [own, known] = [parties, all].map((some) => Map.groupBy(some, ({ node }) => node));
   const first = parties.filter(isFirst).map(({ name }) => name);
-  const further = parties.filter((party) => !isFirst(party));
+  const further = parties.filter((party) => !isFirst(party) && own?.get(party.node)?.length !== known?.get(party.node)?.length);
   const shown = further.slice(0, ADDRESSES_SHOWN).flatMap(({ addresses }) => addresses.map(formatAddress));
   const more = further.length - shown.length;
-  const at = further.length === 1 ? [further[0]?.name] : [`nodes at ${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`];
-  const isAll = first.length > 1 && first.length === all.filter(isFirst).length;
-  return [...(isAll ? ['other nodes'] : first), ...(further.length === 0 ? [] : at)].join(', ');
+  const at =
+    further.length === 1 ? further.map(({ name }) => name) : [`nodes at ${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`];
+  const names = first.length > 1 && first.length === known?.size ? ['other nodes'] : first;
+  return [...names, ...(further.length === 0 ? [] : at)].join(', ');
 }
 
 function startingWith(sorted: readonly string[], prefix: string): readonly string[] {

@@ -233,7 +233,9 @@ export class Equivalence {
     const named = (destination.pod?.ports ?? []).filter(
       (port) => port.protocol === protocol && this.#portNames.has(`${protocol} ${port.name}`),
     );
-    if (egress.length === 1 && named.length === 0) return ingress;
+    // Of one without rules about ports there is only 0, which all have; and the same cuts are the same list.
+    if (named.length === 0 && egress.length === 1) return ingress;
+    if (named.length === 0 && ingress.length === 1) return egress;
     return portsAmong([...egress, ...ingress, ...named.flatMap(({ port }) => [port, port + 1])]);
   }
 
@@ -409,8 +411,11 @@ export class Equivalence {
   /** Pods of one namespace with the same values of all labels that are asked about share a signature. */
   #signature(pod: Pod): string {
     let text = pod.namespace;
-    // Values have no line break, and one that is absent differs from one that is empty.
-    for (const key of this.#labelKeys) text += `\n${pod.labels.get(key) ?? '\t'}`;
+    // With their lengths, as those that a directory holds may have any character in them; one that is absent differs from one that is empty.
+    for (const key of this.#labelKeys) {
+      const value = pod.labels.get(key);
+      text += value === undefined ? ' -' : ` ${value.length}:${value}`;
+    }
     return text;
   }
 

@@ -367,7 +367,7 @@ const OWN = {
     severity: 'note',
     summary: 'a policy without which nothing would change',
     meaning:
-      'Other policies isolate the same pods in the same directions, and their rules admit all that its own do. Certain for every cluster. Of two that are the same the second is found.',
+      'Other policies isolate the same pods in the same directions, and their rules admit all that its own do. Certain for every cluster. Of two that are the same the second is found. A policy that denies everything in its namespace is left alone where those that cover it admit something.',
     example: 'podSelector: {}\n---\npodSelector: {matchLabels: {app: db}}',
     instead: 'podSelector: {}',
   },

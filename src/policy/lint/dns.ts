@@ -16,6 +16,9 @@ export const dns: Check = {
     // On the network of a node: every pod reaches the one of its own node (row 28).
     if (servers.some(({ hostNetwork }) => hostNetwork)) return;
     const living = servers.filter(({ terminal }) => !terminal);
+    // Their workload says nothing of its own where its pods are there.
+    const placed = living.filter(({ addresses }) => addresses.length > 0);
+    const asked = placed.length > 0 ? placed : living;
     const judged = new Map<string, DnsCode | undefined>();
     const found = new Map<DnsCode, Map<Policy, Unnamed>>();
     for (const group of subjectsOf(cluster)) {
@@ -29,7 +32,7 @@ export const dns: Check = {
       const asking = (group.pods.length > 0 ? group.pods : group.templates).filter((pod) => !isDnsServer(pod));
       if (asking.length === 0) continue;
       const key = policies.map(({ namespace, name }) => `${namespace}/${name}`).join();
-      if (!judged.has(key)) judged.set(key, judge(rules, living, cluster));
+      if (!judged.has(key)) judged.set(key, judge(rules, asked, cluster));
       const code = judged.get(key);
       if (code === undefined) continue;
       const byPolicy = found.get(code) ?? new Map<Policy, Unnamed>();
@@ -117,6 +120,8 @@ function admitsServer({ ports, peers }: Rule, policy: Policy, protocol: PolicyPr
   if (peers === undefined) return true;
   return peers.some((peer) => {
     if (peer.kind === 'pods') return peerSelects(world, policy, peer, server);
+    // One that has no address yet may get one of these.
+    if (server.addresses.length === 0) return peer.kind === 'block' && !isEmptyPeer(peer) && !isOneAddress(peer);
     return server.addresses.some((address) => peerMatchesAs(world, policy, peer, address, server));
   });
 }

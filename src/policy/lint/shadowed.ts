@@ -92,12 +92,17 @@ function redundantBecauseOf(policy: Policy, cluster: LintCluster): readonly Poli
   // What is broken has findings of its own, and is to be mended first.
   if (policy.problems.some(({ code }) => problemSeverity(code) === 'error')) return undefined;
   const { covering } = cluster;
+  // What denies everything in a namespace is the ground that the others stand on: only another such makes it one too many.
+  const isGround = policy.subject.requirements.length === 0 && rulesOf(policy).length === 0;
   const because: Policy[] = [];
   for (const direction of DIRECTIONS) {
     if (policy[direction] === undefined) continue;
     const isolating = firstOf(
       covering.supersets(policy),
-      (other) => other[direction] !== undefined && !(covering.isBefore(policy, other) && subjectCovers(policy, other)),
+      (other) =>
+        other[direction] !== undefined &&
+        !(isGround && rulesOf(other).length > 0) &&
+        !(covering.isBefore(policy, other) && subjectCovers(policy, other)),
     );
     if (isolating === undefined) return undefined;
     because.push(isolating);

@@ -237,7 +237,10 @@ describe('sluice explain on a node', function () {
       assert.match(stdout, /the kernel of n1 was not asked: this kernel has no table inet sluice\./u);
       const refused = await sluice('shop/other', 'shop/db:80');
       assert.equal(refused.status, 1);
-      assert.match(refused.stdout, /does not agree: .*\n +policy refuses it, and this kernel has no table inet sluice: nothing is refused\n/u);
+      assert.match(
+        refused.stdout,
+        /does not agree: .*\n +policy refuses it, and this kernel has no table inet sluice: nothing is refused\n/u,
+      );
       assert.doesNotMatch(refused.stdout, /was not asked/u);
     } finally {
       await repair();

@@ -50,6 +50,14 @@ spec:
     ports: [{port: pg}]
 `;
 
+/** Pods of shop say nothing: of them nobody is another's source. */
+const SILENCE = `\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: silence}
+spec: {podSelector: {}, policyTypes: [Egress]}
+`;
+
 interface Ran {
   readonly status: number | null;
   readonly stdout: string;
@@ -96,7 +104,7 @@ becomes denied: every port and protocol
   to      shop/db
   because ingress: isolated by shop/db, which does not admit it
 
-becomes denied: every TCP port but 5432; every UDP, SCTP port; ICMP; other protocols
+becomes denied: every TCP port but 5432; every UDP and SCTP port; ICMP; other protocols
   from    shop/web
   to      shop/db
   because ingress: isolated by shop/db, which does not admit it
@@ -121,7 +129,7 @@ becomes allowed: every port and protocol
   to      shop/db
   because ingress: no policy isolates it any more
 
-becomes allowed: every TCP port but 5432; every UDP, SCTP port; ICMP; other protocols
+becomes allowed: every TCP port but 5432; every UDP and SCTP port; ICMP; other protocols
   from    shop/web
   to      shop/db
   because ingress: no policy isolates it any more
@@ -176,6 +184,105 @@ becomes allowed: every port and protocol
       'apiVersion: v1\nkind: Namespace\nmetadata: {name: dev, labels: {team: dev}}\n',
     );
     assert.match(stdout, /^~ Namespace dev configured\n\nbecomes allowed: 5432\/TCP\n {2}from {4}dev\/shell\n {2}to {6}shop\/db\n/u);
+  });
+
+  it('leaves a pod and a node their addresses, which whoever applies them does not say', () => {
+    const policy = DB.replace('app: web', 'role: client');
+    mkdirSync(join(directory, 'roles'));
+    writeFileSync(join(directory, 'roles', 'cluster.yaml'), `${CLUSTER}---\n${policy}`);
+    const written = `\
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: web, labels: {app: web, role: client}}
+spec: {containers: [{ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n1, labels: {zone: a}}
+`;
+    assert.equal(
+      sluice(['--source', 'roles', '-f', '-'], written).stdout,
+      `\
+~ Pod shop/web configured
+  Node n1 unchanged
+
+becomes allowed: 5432/TCP
+  from    shop/web
+  to      shop/db
+  because ingress: shop/db admits it (spec.ingress[0].from[0], spec.ingress[0].ports[0])
+
+`,
+    );
+  });
+
+  it('looks at every address of a node', () => {
+    const external = CLUSTER.replace('address: 192.168.0.1}', 'address: 192.168.0.1}, {type: ExternalIP, address: 203.0.113.1}').replace(
+      'nodeName: n1, containers: [{ports: [{containerPort: 5432',
+      'nodeName: n2, containers: [{ports: [{containerPort: 5432',
+    );
+    mkdirSync(join(directory, 'external'));
+    writeFileSync(join(directory, 'external', 'cluster.yaml'), `${external}---\n${DB}`);
+    const change = DB.replace(
+      'podSelector: {matchLabels: {app: web}}',
+      'podSelector: {matchLabels: {app: web}}}, {ipBlock: {cidr: 203.0.113.1/32}',
+    );
+    const { status, stdout } = sluice(['--source', 'external', '-f', '-', '--fail-on', 'allowed'], change);
+    assert.deepEqual(
+      [status, stdout],
+      [
+        1,
+        `\
+~ NetworkPolicy shop/db configured
+
+becomes allowed: 5432/TCP
+  from    node/n1 at 203.0.113.1
+  to      shop/db
+  because ingress: shop/db admits it (spec.ingress[0].from[1], spec.ingress[0].ports[0])
+
+`,
+      ],
+    );
+  });
+
+  it('puts ports together that policies cut differently', () => {
+    const guard = (name: string, ports: string): string => `\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: ${name}}
+spec: {podSelector: {matchLabels: {app: ${name}}}, ingress: [{ports: [${ports}]}]}
+`;
+    const policies = `${guard('web', '{port: 1, endPort: 99}')}---\n${guard('db', '{port: 1, endPort: 50}, {port: 51, endPort: 99}')}`;
+    mkdirSync(join(directory, 'cut'));
+    writeFileSync(join(directory, 'cut', 'cluster.yaml'), `${CLUSTER}---\n${policies}---\n${SILENCE}`);
+    const { stdout } = sluice(['--source', 'cut', '-f', '-', '--delete'], policies);
+    assert.equal(stdout.match(/^becomes/gmu)?.length, 1, stdout);
+    assert.match(stdout, /^ {2}to {6}shop\/\* \(2 pods\)$/mu);
+  });
+
+  it('keeps to the width, however many ports and policies there are', () => {
+    const ports = Array.from({ length: 60 }, (_, index) => `{port: ${1000 + 2 * index}}`).join(', ');
+    const policies = Array.from({ length: 40 }, (_, index) =>
+      DB.replace('name: db', `name: db-${index}`).replace('{port: pg}', ports),
+    ).join('---\n');
+    const { stdout } = sluice(['--source', 'now', '-f', '-'], policies);
+    assert.match(stdout, /isolated for ingress from now on, by shop\/db-0, [^:]*\n {4}and 35 more:\n/u);
+    assert.match(stdout, /^becomes denied: every TCP port but 1000,1002,[\d,]*,\n {16}1026,/mu);
+    assert.deepEqual(
+      stdout.split('\n').filter((line) => line.length > 100),
+      [],
+    );
+  });
+
+  it('says once that a kind changes nothing', () => {
+    mkdirSync(join(directory, 'kinds'));
+    for (const name of ['a', 'b']) {
+      const other = `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ${name}, namespace: shop}\n`;
+      writeFileSync(join(directory, 'kinds', `${name}.yaml`), `${other}---\n${DB.replace('name: db', `name: ${name}`)}`);
+    }
+    assert.equal(
+      sluice(['--source', 'now', '-f', 'kinds']).stderr,
+      'kinds/a.yaml:1: notice: ConfigMap (v1) changes nothing, here or in later files: only Pod, Namespace, Node and NetworkPolicy are looked at [KIND_PASSED_OVER]\n',
+    );
   });
 
   it('fails on what it is told to fail on', () => {
@@ -271,7 +378,7 @@ becomes allowed: every port and protocol
     [
       'an object that the API would refuse, with its place',
       DB.replace('port: pg', 'port: 70000'),
-      /^standard input:8: error: NetworkPolicy shop\/db: spec\.ingress\[0\]\.ports\[0\]\.port: .*\[PORT_INVALID\]\nsluice: the API would refuse this: 1 error, listed above\n/u,
+      /^standard input:8: error: NetworkPolicy shop\/db: spec\.ingress\[0\]\.ports\[0\]\.port: .*\[PORT_INVALID\]\nsluice: this cannot be applied as it is: 1 error, listed above\n/u,
     ],
     ['what is no YAML', 'a: [', /^standard input:1: error: .*\[SYNTAX_INVALID\]\n/u],
     ['an object twice', `${DB}---\n${DB}`, /error: NetworkPolicy shop\/db: the object is in the files more than once/u],

@@ -540,6 +540,26 @@ spec: { clusterIP: None, selector: { app: front-end } }
     await assert.rejects(document(bare, 'db-0', 'svc/bare'), { code: 'PORT_UNKNOWN', message: 'shop/svc/bare declares no ports' });
   });
 
+  it('says of a nodePort of a node that it leads to the endpoints of a Service', async () => {
+    const exposed = `---
+apiVersion: v1
+kind: Service
+metadata: { name: exposed, namespace: shop }
+spec: { type: NodePort, clusterIP: 10.96.0.13, selector: { app: db }, ports: [{ port: 80, targetPort: 5432, nodePort: 30080 }] }
+`;
+    const { notes } = await document(exposed, '192.0.2.1', '192.168.0.1:30080');
+    assert.deepEqual(notes, [
+      {
+        code: 'NODE_PORT',
+        message:
+          'TCP 30080 is the nodePort of shop/svc/exposed: what comes to a node there goes on to the endpoints of the Service, and policies judge it on its way to them; ask about shop/svc/exposed:80 (rows 18, 31)',
+      },
+    ]);
+    for (const other of ['192.168.0.1:30080/UDP', '192.168.0.1:30081', '192.0.2.9:30080']) {
+      assert.deepEqual((await document(exposed, '192.0.2.1', other)).notes, [], other);
+    }
+  });
+
   it('says why a Service that nobody is behind sends nothing', async () => {
     for (const [name, reason] of [
       ['nobody', /^it has no endpoints/u],
@@ -591,7 +611,10 @@ status: { phase: Running, podIPs: [{ ip: ${address} }] }
       ['HOST_NETWORK'],
     );
     assert.match(answer.notes[0]?.message ?? '', /^ops\/agent and 2 more are in the network of their nodes: /u);
-    assert.match(await text(agents, 'ops/agent-x', 'web-1:8080'), /^ {2}egress {3}allowed {2}in the network of its node: policy is not asked$/mu);
+    assert.match(
+      await text(agents, 'ops/agent-x', 'web-1:8080'),
+      /^ {2}egress {3}allowed {2}in the network of its node: policy is not asked$/mu,
+    );
   });
 
   it('does not say that a kernel without the table agrees with a refusal, and asks it nothing about what is allowed', async () => {

@@ -77,6 +77,16 @@ describe('the page of a matrix', () => {
     assert.deepEqual(hostile?.labels, { [HOSTILE]: HOSTILE });
   });
 
+  it('says what the answer lacks', () => {
+    const missing = [{ what: 'nodes', reason: 'HTTP 403 <b>', consequence: 'Addresses of nodes count as outside.' }];
+    const equivalence = new Equivalence(worldOf({ pods: PODS }), PODS);
+    const grid = gridOf({ equivalence, sources: [], destinations: [], portsOf: () => [], by: 'group' });
+    const text = [...matrixPage({ grid, origin: 'the cluster', by: 'group', missing })].join('');
+    const [, json = ''] = /id="data">([^]*?)<\/script>/u.exec(text) ?? [];
+    const data = JSON.parse(json) as { notes: string[] };
+    assert.deepEqual(data.notes, ['Missing are nodes: HTTP 403 <b>. Addresses of nodes count as outside.']);
+  });
+
   it('has text that stands out from its ground by 4.5 at least, light and dark', () => {
     const [, style = ''] = /<style>([^]*?)<\/style>/u.exec(page(PODS)) ?? [];
     const schemes = [/:root \{([^}]*)\}/u, /:root\[data-theme="dark"\] \{([^}]*)\}/u].map((scheme) => {
@@ -92,6 +102,7 @@ describe('the page of a matrix', () => {
         ['allowed', 'allowed-ground'],
         ['denied', 'denied-ground'],
         ['partly', 'partly-ground'],
+        ['partly', 'ground'],
       ] as const) {
         const [a = 0, b = 0] = [colours.get(text), colours.get(ground)];
         const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

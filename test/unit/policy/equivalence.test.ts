@@ -174,6 +174,44 @@ describe('classes of addresses', () => {
     assert.deepEqual([allowed(2), allowed(3)], [true, false]);
   });
 
+  it('tell labels apart whatever characters they hold, as a directory may', () => {
+    const objects = [
+      pod('a', '10.0.0.1', { app: 'a' }),
+      pod('b', '10.0.0.2', { tier: '\t', zone: 'z' }),
+      pod('c', '10.0.0.3', { zone: 'z' }),
+      pod('d', '10.0.0.4', { tier: ' -', zone: '1:z' }),
+      policy('x', 'p', {
+        podSelector: { matchLabels: { app: 'a' } },
+        ingress: [
+          {
+            from: [
+              {
+                podSelector: {
+                  matchExpressions: [
+                    { key: 'tier', operator: 'Exists' },
+                    { key: 'zone', operator: 'Exists' },
+                  ],
+                },
+              },
+            ],
+          },
+        ],
+      }),
+    ];
+    for (const order of [
+      [2, 3, 4],
+      [4, 3, 2],
+    ]) {
+      const classes = classesOf(partsOf(objects));
+      const allowed = (host: number): boolean =>
+        classes.verdict({ source: address(`10.0.0.${host}`), destination: address('10.0.0.1'), protocol: 'TCP', port: 80 }).allowed;
+      assert.deepEqual(
+        order.map(allowed),
+        order.map((host) => host !== 3),
+      );
+    }
+  });
+
   it('cut the ports of a pair where a rule about it does, and where the destination’s named ports are', () => {
     const objects = [
       pod('a', '10.0.0.1', { app: 'a' }),

@@ -493,6 +493,8 @@ const TO_API = '- to: [{podSelector: {matchLabels: {app: api}}}]\n';
 const DNS = (ports: string): string =>
   `- to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}]\n  ports: [${ports}]\n`;
 const FORGOTTEN = ['p1 spec.egress DNS_FORGOTTEN'];
+/** As in a checkout. */
+const PLACELESS = { pods: SHOP.pods.map((one) => (one.name === 'coredns-1' ? { ...one, addresses: [] } : one)) };
 
 check(
   ['DNS_FORGOTTEN', 'DNS_TCP_ONLY', 'DNS_UDP_ONLY'],
@@ -533,6 +535,13 @@ check(
       EGRESS(TO_API),
       [],
       { pods: SHOP.pods.map((one) => (one.name === 'coredns-1' ? { ...one, hostNetwork: true } : one)) },
+    ],
+    ['DNS has no address yet, and may get one of the block', EGRESS('- to: [{ipBlock: {cidr: 0.0.0.0/0}}]\n'), [], PLACELESS],
+    [
+      'DNS has no address yet, and other ports of the block are open',
+      EGRESS('- to: [{ipBlock: {cidr: 0.0.0.0/0}}]\n  ports: [{port: 443}]\n'),
+      FORGOTTEN,
+      PLACELESS,
     ],
     ['no DNS is known, and nothing may lead to it', EGRESS(TO_API), FORGOTTEN, PART],
     ['no DNS is known, and a name of a port has nothing to do with it', EGRESS('- ports: [{port: http}]\n'), FORGOTTEN, PART],
@@ -609,6 +618,11 @@ check(
     ],
     ['an empty rule for all ports of TCP alone', `${RULE('ports: [{protocol: TCP}]')}\n- from: [{podSelector: {}}]`, []],
     ['the same policy twice: the second', 'podSelector: {}\n---\npodSelector: {}', ['p2 POLICY_REDUNDANT']],
+    [
+      'a deny-all, and a policy for all that admits something: the one is the ground that the other stands on',
+      'podSelector: {}\n---\npodSelector: {}\ningress: [{from: [{podSelector: {}}]}]',
+      [],
+    ],
     ['a deny-all for some, within one for all', 'podSelector: {matchLabels: {app: db}}\n---\npodSelector: {}', ['p1 POLICY_REDUNDANT']],
     [
       'a deny-all, and a policy for some',
