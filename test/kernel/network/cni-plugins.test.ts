@@ -18,7 +18,9 @@ const SUBNETS = ['10.244.1.0/24', 'fd00:10:244:1::/64'].map(prefix);
 const NETWORKS = ['10.244.0.0/16', 'fd00:10:244::/48'].map(prefix);
 /** What fits into vxlan over IPv6 on Ethernet. */
 const MTU = 1430;
-const SERVER = "require('node:net').createServer((socket) => socket.end(socket.remoteAddress)).listen(80, '::', () => console.log('up'))";
+/** Goes on when a client that has its answer resets the connection. */
+const SERVER =
+  "require('node:net').createServer((socket) => socket.on('error', () => {}).end(socket.remoteAddress)).listen(80, '::', () => console.log('up'))";
 const CLIENT =
   "const s = require('node:net').connect(Number(process.argv[2]), process.argv[1]); s.setTimeout(1000, () => process.exit(1));" +
   "s.on('error', () => process.exit(1)).on('end', () => process.exit(0)).resume()";
