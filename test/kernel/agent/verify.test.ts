@@ -403,7 +403,8 @@ describe('sluice verify', function () {
     })();
     let passing = 0;
     try {
-      for (let turn = 0; turn < 8; turn++) {
+      // On a machine that has nothing else to do the agent is nearly always there: as long as nothing was ever different nothing is shown.
+      for (let turn = 0; turn < 8 || (passing === 0 && turn < 60); turn++) {
         const { status, document } = await verify();
         assert.deepEqual([status, document.differences], [0, []], `turn ${turn}, looked ${JSON.stringify(document.looks)}`);
         passing += document.passing;
