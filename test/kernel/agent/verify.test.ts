@@ -398,14 +398,15 @@ describe('sluice verify', function () {
         else if (pick === 2) cluster.write(extra);
         else cluster.write({ ...extra, spec: { podSelector: {}, ingress: [] } });
         changes++;
-        await sleep(4);
+        // Longer than a directory has to be quiet for to be read, so that the agent is behind, but never for long.
+        await sleep(25);
       }
     })();
     let passing = 0;
     try {
       // On a machine that has nothing else to do the agent is nearly always there: as long as nothing was ever different nothing is shown.
       for (let turn = 0; turn < 8 || (passing === 0 && turn < 60); turn++) {
-        const { status, document } = await verify();
+        const { status, document } = await verify('--settle', '20');
         assert.deepEqual([status, document.differences], [0, []], `turn ${turn}, looked ${JSON.stringify(document.looks)}`);
         passing += document.passing;
       }
