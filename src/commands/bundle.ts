@@ -1,4 +1,5 @@
 /** `sluice bundle`: what the audit commands ask, in one file, to be asked somewhere else. */
+import { counted } from '../output/counted.ts';
 import { closeSync, fchmodSync, fstatSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
@@ -70,10 +71,6 @@ async function run(flags: BundleFlags): Promise<void> {
     ...(made.status === null ? [] : ['the status']),
   ];
   console.error(`${file === '-' ? 'written' : file}: ${(packed.length / 1024).toFixed(1)} KiB: ${held.join(', ')}`);
-}
-
-function counted(count: number, one: string, many: string): string {
-  return `${count} ${count === 1 ? one : many}`;
 }
 
 /** What the inventory reads only when asked; what cannot be read is missing. */

@@ -1,4 +1,5 @@
 /** `sluice verify`: whether this kernel has what the cluster asks of it, object by object, without a word from the agent. */
+import { counted } from '../output/counted.ts';
 import { Command, Option } from 'commander';
 import { type AtHand, lookAtHand } from '../audit/at-hand.ts';
 import { describeBypass } from '../audit/bypasses.ts';
@@ -171,8 +172,4 @@ function print(document: VerificationDocument, output: VerifyFlags['output']): v
 function verdict({ node, table, desired: { chains, sets, isolatedPods: pods } }: VerificationDocument): string {
   if (table === 'absent') return `${node}: there is no table inet sluice, and no pod is isolated: nothing is to be refused`;
   return `${node}: the kernel has what it should: ${chains} chains and ${sets} sets, for ${counted(pods, 'isolated pod', 'isolated pods')}`;
-}
-
-function counted(count: number, one: string, many: string): string {
-  return `${count} ${count === 1 ? one : many}`;
 }

@@ -3,8 +3,9 @@
  * contract; a field may come to be, and none changes its meaning or goes within a version.
  */
 import * as z from 'zod';
+import { API_VERSION } from '../output/api-version.ts';
 
-export const API_VERSION = 'sluice.dev/v1';
+export { API_VERSION };
 
 const apiVersion = z.literal(API_VERSION);
 /** RFC 3339, UTC, milliseconds. */

@@ -1,8 +1,8 @@
 /** Answers for programs: documents with a version and a kind, as JSON or YAML. */
 import { stringify } from 'yaml';
+import { API_VERSION } from './api-version.ts';
 
-/** Of every document and line that sluice prints for programs. What is added to a document later does not change it. */
-export const API_VERSION = 'sluice.dev/v1';
+export { API_VERSION };
 
 export type DocumentFormat = 'json' | 'yaml';
 
