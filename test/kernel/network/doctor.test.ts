@@ -195,8 +195,10 @@ describe('sluice doctor', function () {
     const of = await healthy();
     // The bridge has no ports: the kernel says so a moment after it was made.
     await eventually(() => /cni0 .*linkdown/.test(of.node.state()), 'a bridge without carrier');
+    const read = async (...argv: readonly string[]): Promise<string> => (await run(of.node.netns, argv)).stdout;
+    // Nor is it the kernel's end of looking for duplicates that counts as a change.
+    await eventually(async () => !(await read('ip', '-o', 'address')).includes('tentative'), 'addresses that are settled');
     const look = async (): Promise<string[]> => {
-      const read = async (...argv: readonly string[]): Promise<string> => (await run(of.node.netns, argv)).stdout;
       return [
         of.node.state(),
         await read('ip', '-o', 'address'),

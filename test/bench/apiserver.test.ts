@@ -4,7 +4,7 @@ import { measureApi, QUICK_API_PLAN } from '../../bench/api/api.ts';
 import { measureExplain, QUICK_EXPLAIN_PLAN } from '../../bench/explain.ts';
 import { thisMachine } from '../../bench/machine.ts';
 import { report } from '../../bench/report.ts';
-import { describeWithApi } from './support/describe-with-api.ts';
+import { describeWithApi } from '../apiserver/support/describe-with-api.ts';
 
 describeWithApi('the benchmark of the API source', function () {
   this.timeout(120_000);

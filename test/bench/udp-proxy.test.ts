@@ -1,7 +1,7 @@
 /** The benchmark of the udp backend works. What it measures here means nothing, so nothing is said of how much it is. */
 import assert from 'node:assert/strict';
-import { measureUdpProxy, QUICK_UDP_PROXY_PLAN, udpProxyReport, udpProxyTargets } from '../../../bench/udp-proxy/udp-proxy.ts';
-import { onlyInSandbox } from '../../../packages/nftables-js/test/eventually.ts';
+import { measureUdpProxy, QUICK_UDP_PROXY_PLAN, udpProxyReport, udpProxyTargets } from '../../bench/udp-proxy/udp-proxy.ts';
+import { onlyInSandbox } from '../../packages/nftables-js/test/eventually.ts';
 
 describe('the benchmark of the udp backend', function () {
   this.timeout(60_000);

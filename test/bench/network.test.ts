@@ -1,12 +1,12 @@
 /** The benchmarks of the pod network work: in their smallest form, of which the figures mean nothing. */
 import assert from 'node:assert/strict';
-import { thisMachine } from '../../../bench/machine.ts';
-import { measureNetwork, QUICK_NETWORK_PLAN } from '../../../bench/network/network.ts';
-import { measureThroughput, QUICK_THROUGHPUT_PLAN, type ThroughputResult, withinNoise } from '../../../bench/network/throughput.ts';
-import { report, targets } from '../../../bench/report.ts';
-import { describeWithApi } from '../support/describe-with-api.ts';
-import { BASELINE } from './support/daemons.ts';
-import { findFlanneld } from './support/describe-with-flanneld.ts';
+import { thisMachine } from '../../bench/machine.ts';
+import { measureNetwork, QUICK_NETWORK_PLAN } from '../../bench/network/network.ts';
+import { measureThroughput, QUICK_THROUGHPUT_PLAN, type ThroughputResult, withinNoise } from '../../bench/network/throughput.ts';
+import { report, targets } from '../../bench/report.ts';
+import { describeWithApi } from '../apiserver/support/describe-with-api.ts';
+import { BASELINE } from '../apiserver/network/support/daemons.ts';
+import { findFlanneld } from '../apiserver/network/support/describe-with-flanneld.ts';
 
 const RUN = { machine: thisMachine(), startedAt: '', quick: true };
 
