@@ -13,6 +13,7 @@ import type { VerdictRecord } from '../../src/lab/verdicts.ts';
 import { plain } from '../../src/output/colour.ts';
 import { formatAddress } from '../../src/policy/address.ts';
 import { AgentLab } from './support/agent-lab.ts';
+import { eventually } from './support/eventually.ts';
 import { policyObject } from './support/objects.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -241,6 +242,34 @@ describe('a packet followed through the lab', function () {
       await lab.exec('node/n1', ['bridge', 'fdb', 'add', ...entry]);
     }
     assert.equal((await trace(lab, 'dev/a,dev/c')).arrived, true);
+  });
+
+  it('is waited for while the kernel asks for a neighbour', async () => {
+    const bridged = async (link: string): Promise<boolean> =>
+      (await lab.exec('node/n2', ['bridge', 'link', 'show', 'dev', link])).stdout.includes('state forwarding');
+    // Another port that is up. A bridge whose last port goes loses its carrier; when the kernel comes to that, perhaps seconds later on a busy
+    // machine, it forgets the neighbours behind the bridge, and throws away what it holds for them.
+    await lab.exec('node/n2', ['ip', 'link', 'add', 'other', 'up', 'master', 'cni0', 'type', 'veth', 'peer', 'name', 'other-end']);
+    await lab.exec('node/n2', ['ip', 'link', 'set', 'other-end', 'up']);
+    try {
+      await eventually(() => bridged('other'), 'the other port is up');
+      // The pod is off its bridge while it is asked for the first time.
+      await lab.exec('node/n2', ['ip', 'link', 'set', lab.pod('dev/c').interface, 'nomaster']);
+      // The kernel gives up after three seconds otherwise, and the packet with it.
+      await lab.exec('node/n2', ['sysctl', '-qw', 'net.ipv4.neigh.cni0.mcast_solicit=30']);
+      await lab.exec('node/n2', ['ip', 'neigh', 'flush', 'dev', 'cni0']);
+      const following = trace(lab, 'dev/a,dev/c', { quietMs: 50 });
+      await eventually(async () => {
+        const { stdout } = await lab.exec('node/n2', ['ip', 'neigh', 'show', '10.244.1.2', 'dev', 'cni0']);
+        return stdout.includes('INCOMPLETE');
+      }, 'the node asks for the pod');
+      await lab.exec('node/n2', ['ip', 'link', 'set', lab.pod('dev/c').interface, 'master', 'cni0']);
+      const found = await following;
+      assert.equal(found.arrived, true, found.obstacle ?? 'no obstacle');
+      assert.ok((found.hops.at(-1)?.afterUs ?? 0) > 100_000, 'it was held');
+    } finally {
+      await lab.exec('node/n2', ['ip', 'link', 'del', 'other']);
+    }
   });
 
   it('does not leave where the kernel has no route for it', async () => {

@@ -52,7 +52,9 @@ export async function runJob(files: readonly string[], { mocha, quiet, signal }:
   const timer = setTimeout(() => child.kill(), LONGEST_MS);
   const ended = await new Promise<string | undefined>((resolve) => {
     child.once('error', (error) => resolve(error.message));
-    child.once('close', (code, by) => resolve(by === null && code !== null && code < 128 ? undefined : `ended by ${by ?? `status ${code}`}`));
+    child.once('close', (code, by) =>
+      resolve(by === null && code !== null && code < 128 ? undefined : `ended by ${by ?? `status ${code}`}`),
+    );
   });
   clearTimeout(timer);
   const ms = performance.now() - startedAt;

@@ -27,7 +27,7 @@ FILE is a test file, a directory, or a part of the path of some test files. Tier
     npm test
 
   --tier TIER   only files of this tier; may be given several times
-  --jobs N      how many sandboxes run side by side (default: one a processor, at least two)
+  --jobs N      how many sandboxes run side by side (default: one more than there are processors)
   --grep TEXT   only tests whose full title holds this
   --watch       run again whenever a file of the checkout changes, until Ctrl-C
   --list        print the files, and run nothing
@@ -73,7 +73,11 @@ function say({ tier, files }: Job, { results, output, ms }: JobEnd): void {
   const { passed, failed, skipped } = results;
   const name = files.length === 1 ? files[0] : `${tier}: ${files.length} files`;
   if (failed > 0) console.log(output);
-  const counts = [`${passed} passed`, ...(failed > 0 ? [`${failed} FAILED`] : []), ...(skipped.length > 0 ? [`${skipped.length} skipped`] : [])];
+  const counts = [
+    `${passed} passed`,
+    ...(failed > 0 ? [`${failed} FAILED`] : []),
+    ...(skipped.length > 0 ? [`${skipped.length} skipped`] : []),
+  ];
   console.log(`${failed > 0 ? '✗' : '✓'} ${seconds(ms)} s  ${name}: ${counts.join(', ')}`);
 }
 
@@ -96,7 +100,7 @@ async function main(): Promise<number> {
   if (values.watch === true) return watch();
   const tiers = values.tier ?? TIERS.filter((tier) => tier !== 'bench' || process.env['CI'] === 'true' || positionals.length > 0);
   const unknownTier = tiers.find((tier) => !TIERS.includes(tier as Tier));
-  const width = Number(values.jobs ?? Math.max(2, availableParallelism()));
+  const width = Number(values.jobs ?? availableParallelism() + 1);
   if (unknownTier !== undefined || !Number.isInteger(width) || width < 1) {
     console.error(unknownTier === undefined ? `test: --jobs ${values.jobs}: wants a number` : `test: there is no tier ${unknownTier}`);
     return 2;
@@ -104,7 +108,9 @@ async function main(): Promise<number> {
   const inTiers = testFiles().filter((file) => tiers.includes(tierOf(file)));
   const { named, unknown } = positionals.length === 0 ? { named: inTiers, unknown: [] } : filesNamed(positionals, inTiers);
   if (unknown.length > 0 || named.length === 0) {
-    console.error(`test: there is no test file ${unknown.join(', ')} in ${values.tier === undefined ? 'test or packages' : `the tier ${tiers.join(', ')}`}`);
+    console.error(
+      `test: there is no test file ${unknown.join(', ')} in ${values.tier === undefined ? 'test or packages' : `the tier ${tiers.join(', ')}`}`,
+    );
     return 2;
   }
   if (values.list === true) {
