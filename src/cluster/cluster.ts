@@ -20,7 +20,7 @@ import { Bag } from './bag.ts';
 import { GroupIndex } from './group-index.ts';
 import type { Group, GroupDefinition } from './groups.ts';
 import { LabelSets } from './label-sets.ts';
-import { type Member, type NamespaceRecord, NO_GROUPS, PodRecord } from './records.ts';
+import { type Member, membershipOf, type NamespaceRecord, NO_GROUPS, PodRecord } from './records.ts';
 
 /** Before and after of one thing; undefined where it was or is not there. */
 export interface Change<T> {
@@ -266,8 +266,10 @@ export class Cluster implements World {
     };
     for (const [record, before] of this.#touched) {
       const groups = record.member === undefined ? NO_GROUPS : this.#groups.groupsOf(record);
+      const isIn = membershipOf(groups);
+      const wasIn = membershipOf(record.groups);
       for (const group of record.groups) {
-        if (groups.includes(group)) {
+        if (isIn(group)) {
           if (before !== record.member) note(group, record, before, record.member);
           continue;
         }
@@ -275,7 +277,7 @@ export class Cluster implements World {
         note(group, record, before, undefined);
       }
       for (const group of groups) {
-        if (record.groups.includes(group)) continue;
+        if (wasIn(group)) continue;
         group.members.add(record);
         note(group, record, undefined, record.member);
       }

@@ -8,7 +8,7 @@ import type { Pod } from '../policy/objects.ts';
 import { matches } from '../policy/selector.ts';
 import { type Group, type GroupDefinition, groupKey, Scope, scopeKey } from './groups.ts';
 import type { LabelSets } from './label-sets.ts';
-import { type NamespaceRecord, NO_GROUPS, type PodRecord } from './records.ts';
+import { type NamespaceRecord, NO_GROUPS, type PodRecord, withGroup, withoutGroup } from './records.ts';
 
 /** Matches of (label set, scope) that are kept: 100,000 pods rarely have more distinct label sets. */
 const CACHED_MATCHES = 50_000;
@@ -55,9 +55,16 @@ export class GroupIndex {
   /** The groups that a pod belongs into, as its labels and its namespace are now. */
   groupsOf(record: PodRecord): readonly Group[] {
     let groups = NO_GROUPS;
+    /** Of several scopes. */
+    let own: Group[] | undefined;
     for (const scope of record.namespace.scopes) {
       const found = this.#matching(scope, record);
-      if (found.length > 0) groups = groups.length === 0 ? found : [...groups, ...found];
+      if (found.length === 0) continue;
+      if (groups.length === 0) groups = found;
+      else {
+        groups = own ??= [...groups];
+        for (const group of found) own.push(group);
+      }
     }
     if (!groups.some(({ definition }) => definition.local)) return groups;
     return this.#host.isLocal(record.pod) ? groups : groups.filter(({ definition }) => !definition.local);
@@ -89,7 +96,7 @@ export class GroupIndex {
       if (record.member === undefined || (definition.local && !this.#host.isLocal(record.pod))) continue;
       if (!matches(definition.pods, record.labelSet.labels)) continue;
       group.members.add(record);
-      record.groups = [...record.groups, group];
+      record.groups = withGroup(record.groups, group);
     }
     return group;
   }
@@ -97,10 +104,7 @@ export class GroupIndex {
   release(group: Group): void {
     if (--group.references > 0) return;
     this.#groups.delete(group.key);
-    for (const record of group.members) {
-      const rest = record.groups.filter((other) => other !== group);
-      record.groups = rest.length === 0 ? NO_GROUPS : rest;
-    }
+    for (const record of group.members) record.groups = withoutGroup(record.groups, group);
     group.scope.remove(group);
     if (group.scope.size > 0) return;
     this.#scopes.delete(group.scope.key);

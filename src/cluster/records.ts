@@ -13,7 +13,34 @@ export interface Member {
   readonly addresses: readonly Address[];
 }
 
+/** A few groups are a list, which pods with equal labels share; many are a set, so that none of them costs a look at the others. */
+export type Groups = readonly Group[] | Set<Group>;
+
 export const NO_GROUPS: readonly Group[] = [];
+
+const FEW_GROUPS = 16;
+
+export function withGroup(groups: Groups, group: Group): Groups {
+  if (groups instanceof Set) return groups.add(group);
+  return groups.length < FEW_GROUPS ? [...groups, group] : new Set(groups).add(group);
+}
+
+export function withoutGroup(groups: Groups, group: Group): Groups {
+  if (!(groups instanceof Set)) {
+    if (groups.length > FEW_GROUPS) return withoutGroup(new Set(groups), group);
+    const rest = groups.filter((other) => other !== group);
+    return rest.length === 0 ? NO_GROUPS : rest;
+  }
+  groups.delete(group);
+  return groups.size === 0 ? NO_GROUPS : groups;
+}
+
+/** Whether a group is among these, for whoever asks about many. */
+export function membershipOf(groups: Groups): (group: Group) => boolean {
+  if (!(groups instanceof Set) && groups.length <= FEW_GROUPS) return (group) => groups.includes(group);
+  const set = groups instanceof Set ? groups : new Set(groups);
+  return (group) => set.has(group);
+}
 
 export class PodRecord {
   readonly namespace: NamespaceRecord;
@@ -22,7 +49,7 @@ export class PodRecord {
   /** Undefined while the pod is in no set: terminal, hostNetwork, or deleted. */
   member: Member | undefined;
   /** The groups it is in; the same as asking each group. */
-  groups: readonly Group[];
+  groups: Groups;
 
   /** @param labels gives the pod its label set, which knows who has it */
   constructor(namespace: NamespaceRecord, pod: Pod, labels: (record: PodRecord) => LabelSet) {
