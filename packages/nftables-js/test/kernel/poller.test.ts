@@ -146,8 +146,8 @@ describe('poller', () => {
   });
 
   it('forgets a socket that was closed while it was watched, and serves the others', async () => {
-    // Lower numbers for the pipes of `ip`: the number of the closed socket must not become something else that is readable.
-    const lower = Array.from({ length: 12 }, () => openSync('/dev/null', 'r'));
+    // Lower numbers for all that starting `ip` opens: the number of the closed socket must not become something else that is readable.
+    const lower = Array.from({ length: 64 }, () => openSync('/dev/null', 'r'));
     const closed = linkSocket();
     const other = linkSocket();
     for (const fd of lower) closeSync(fd);
