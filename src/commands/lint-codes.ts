@@ -17,7 +17,7 @@ export function parseCode(text: string): LintCode {
 
 /** A line for each code. */
 export function listOfCodes(paint: Paint): string {
-  const width = Math.max(...LINT_CODES.map((code) => code.length));
+  const width = LINT_CODES.reduce((most, code) => Math.max(most, code.length), 0);
   const styles = { error: 'red', warning: 'yellow', note: 'dim' } as const;
   return LINT_CODES.map((code) => {
     const { severity, summary } = CODES[code];

@@ -559,6 +559,13 @@ const READ: Readonly<Record<ProblemCode, Omit<CodeEntry, 'severity'> & { readonl
     instead: 'podSelector: {matchExpressions: [{key: app, operator: In, values: [web, "1"]}]}',
     remedy: 'write text of at most 63 letters, digits, dashes, dots and underscores, numbers in quotes',
   },
+  PROBLEMS_MORE: {
+    summary: 'more problems than are told',
+    meaning: 'Of each severity the first twenty problems of an object are told, and how many more there are.',
+    example: `podSelector: {}\ningress:\n- ports: [${Array.from({ length: 21 }, () => '{port: 0}').join(', ')}]`,
+    instead: 'podSelector: {}\ningress:\n- ports: [{port: 80}]',
+    remedy: 'mend what is told, and look again',
+  },
 };
 
 /** Every code, in the order of the documentation. */
