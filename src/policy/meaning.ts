@@ -5,6 +5,7 @@
  *
  * Peers are read in peers.ts, ports in ports.ts, selectors in selector.ts.
  */
+import { entriesOfRule, entriesOfSelector, POLICY_BUDGET } from './budget.ts';
 import { compact } from './compact.ts';
 import { SpecUnreadableError } from './errors.ts';
 import type { Direction, Policy, Rule } from './objects.ts';
@@ -41,6 +42,12 @@ export function interpretPolicy(namespace: string, name: string, spec: unknown):
 /** Absent: every pod of the namespace. One that cannot be read as well, so that nobody is left open who was meant. */
 function readSubject(value: unknown, problems: Problems): Policy['subject'] {
   if (isAbsent(value)) return EVERYTHING;
+  const entries = entriesOfSelector(value);
+  if (entries > POLICY_BUDGET.entries) {
+    const message = `there are ${entries} keys and values, and ${POLICY_BUDGET.entries} are carried; the policy isolates every pod of its namespace`;
+    problems.push(problem('spec.podSelector', 'POLICY_TOO_LARGE', message));
+    return EVERYTHING;
+  }
   const reading = readSelector(value, 'spec.podSelector');
   if (reading.selector !== undefined) return reading.selector;
   problems.pushAll(
@@ -102,7 +109,27 @@ function readRules(direction: Direction, value: unknown, problems: Problems): Ru
     problems.push(problem(path, 'TYPE_INVALID', `${direction} is a list of rules, not ${typeName(value)}; it admits nothing`));
     return [];
   }
-  return compact(value.flatMap((rule: unknown, index) => readRule(direction, rule, index, `${path}[${index}]`, problems) ?? []));
+  const rules: Rule[] = [];
+  let entries = 0;
+  for (const [index, rule] of (value as readonly unknown[]).entries()) {
+    const at = `${path}[${index}]`;
+    entries += entriesOfRule(rule, direction === 'ingress' ? 'from' : 'to');
+    const over = overBudget(value.length, index, entries);
+    if (over !== undefined) {
+      problems.push(problem(at, 'POLICY_TOO_LARGE', `${over}; from this rule on nothing is admitted by ${path}`));
+      break;
+    }
+    const read = readRule(direction, rule, index, at, problems);
+    if (read !== undefined) rules.push(read);
+  }
+  return compact(rules);
+}
+
+/** What is too much, and by how much; undefined: nothing is. */
+function overBudget(rules: number, index: number, entries: number): string | undefined {
+  if (index >= POLICY_BUDGET.rules) return `it has ${rules} rules, and ${POLICY_BUDGET.rules} are carried`;
+  if (entries <= POLICY_BUDGET.entries) return undefined;
+  return `with this rule there are ${entries} peers, exceptions, ports and values of selectors, and ${POLICY_BUDGET.entries} are carried`;
 }
 
 /** Undefined: a rule that cannot be read, which admits nothing. */

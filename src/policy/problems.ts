@@ -31,6 +31,8 @@ export const PROBLEMS = {
   SELECTOR_VALUES_FORBIDDEN: 'error',
   LABEL_KEY_INVALID: 'error',
   LABEL_VALUE_INVALID: 'error',
+  /** Beyond what one policy may ask of every node (budget.ts). */
+  POLICY_TOO_LARGE: 'error',
   /** There are more problems than are told of one object; those of each severity that came first are. */
   PROBLEMS_MORE: 'warning',
 } as const satisfies Record<string, 'error' | 'warning'>;
