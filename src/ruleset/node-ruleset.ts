@@ -108,6 +108,7 @@ export class NodeRuleset implements Ruleset {
   readonly #limits: CompileLimits;
   readonly #policies = new Map<string, ActivePolicy>();
   readonly #pods = new Map<string, LocalPod>();
+  readonly #closed = new Map<string, string>();
   readonly #sets = new Map<ObjectName, SetState>();
   readonly #setsByGroup = new Map<Group, Set<SetState>>();
   readonly #chains = new Map<ObjectName, DesiredChain>();
@@ -163,11 +164,48 @@ export class NodeRuleset implements Ruleset {
     if (this.#families().length !== families.length || this.#families()[0] !== families[0]) {
       for (const key of this.#policies.keys()) update.dirtyPolicies.add(key);
     }
+    return this.#finish(update, changes.groups);
+  }
+
+  /** Policies that isolate and admit nothing, whatever they say, and why: what they say cannot be brought into force. */
+  get closed(): ReadonlyMap<string, string> {
+    return this.#closed;
+  }
+
+  /**
+   * Closes policies for a reason, or (without one) opens them again. A policy that changes is opened as well: its new version has not been tried.
+   * What it returns is as of {@link update}, and as that to be brought into force.
+   */
+  setClosed(policies: Iterable<string>, reason: string | undefined): RulesetUpdate {
+    const update = new UpdateInProgress();
+    for (const key of policies) {
+      if (reason === undefined) this.#closed.delete(key);
+      else this.#closed.set(key, reason);
+      update.dirtyPolicies.add(key);
+    }
+    return this.#finish(update, new Map());
+  }
+
+  /** Rules and elements that a policy has here; those of sets that several policies share count for each. */
+  costOf(policy: string): number {
+    let cost = 0;
+    for (const { chain, sets } of this.#policies.get(policy)?.compiled ?? []) {
+      cost += chain.rules.length;
+      for (const description of sets.values()) {
+        if (description.kind === 'block' || description.kind === 'ports') cost += description.ranges.length;
+        else for (const group of this.#sets.get(description.name)?.groups ?? []) cost += group.members.size;
+      }
+    }
+    return cost;
+  }
+
+  #finish(update: UpdateInProgress, groups: ClusterChanges['groups']): RulesetUpdate {
     for (const key of update.dirtyPolicies) this.#recompile(key, update);
     this.#dropUnusedSets(update);
-    this.#followGroups(changes.groups, update);
+    this.#followGroups(groups, update);
     for (const key of update.dirtyPods) this.#rebuildPodChains(key, update);
-    return { changes: update.finish(this.#chains, this.#sets, this.#verdicts), ...this.#affectedFlows(update) };
+    const changes = update.finish(this.#chains, this.#sets, this.#verdicts);
+    return { changes, ...this.#affectedFlows(update), compiled: update.dirtyPolicies };
   }
 
   // --- who is selected by what
@@ -185,6 +223,7 @@ export class NodeRuleset implements Ruleset {
     }
     active?.subjects.clear();
     update.dirtyPolicies.add(key);
+    this.#closed.delete(key);
     if (policy === undefined) return;
     for (const record of this.#cluster.localMembers(policy.namespace)) {
       if (!this.#cluster.selects(policy, record)) continue;
@@ -246,7 +285,7 @@ export class NodeRuleset implements Ruleset {
     const isActive = active.subjects.size > 0;
     active.compiled = isActive
       ? DIRECTIONS.filter((direction) => active.policy[direction] !== undefined).map((direction) =>
-          compilePolicy(active.policy, direction, families, this.#limits),
+          this.#compile(key, active.policy, direction, families),
         )
       : [];
     if (!isActive) this.#policies.delete(key);
@@ -263,6 +302,21 @@ export class NodeRuleset implements Ruleset {
       // The jumps of its pods change only where a direction came or went.
       if (before.length !== active.compiled.length || before.some(({ chain }) => !names.has(chain.name))) update.dirtyPods.add(subject);
       update.affectedPods.add(subject);
+    }
+  }
+
+  /** A policy whose compilation fails, which is a defect of Sluice, isolates and admits nothing. */
+  #compile(key: string, policy: Policy, direction: Direction, families: readonly Family[]): CompiledChain {
+    const nothing: Policy = { ...policy, [direction]: [] };
+    if (this.#closed.has(key)) return compilePolicy(nothing, direction, families, this.#limits);
+    try {
+      return compilePolicy(policy, direction, families, this.#limits);
+    } catch (error) {
+      this.#closed.set(
+        key,
+        `making its rules failed, which is a defect of Sluice: ${error instanceof Error ? error.message : 'of no known kind'}`,
+      );
+      return compilePolicy(nothing, direction, families, this.#limits);
     }
   }
 
