@@ -92,6 +92,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         const { cause, operations, events, durationMs, computeMs } = report;
         const counts = { policies: cluster.policyCount, pods: cluster.podCount, activePolicies: ruleset.activePolicies };
         log.info({ cause, operations, events, computeMs: round(computeMs), commitMs: round(durationMs), ...counts }, 'rules in force');
+        tellClosed();
         warnIfUnknown();
         status.committed(report, { nodeKnown: cluster.knowsNode, auditedPods: ruleset.auditedPods });
         metrics?.committed(report);
@@ -144,6 +145,25 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       warned = true;
       log.warn({ code: 'NODE_UNKNOWN' }, `no Node object and no pod names node ${node}: nothing is enforced here; is --node right?`);
     }
+  };
+  /** Policies that were told of as closed, with the reason. */
+  const toldClosed = new Map<string, string>();
+  const tellClosed = (): void => {
+    const { closed } = ruleset;
+    for (const [key, reason] of closed) {
+      if (toldClosed.get(key) === reason) continue;
+      toldClosed.set(key, reason);
+      const message = `${reason}; it isolates the pods that it selects, and admits nothing`;
+      const [origin, code] = [`NetworkPolicy ${key}`, 'POLICY_CLOSED'];
+      log.error({ code, object: origin }, message);
+      policyEvents?.problems(origin, [{ severity: 'error', origin, object: origin, path: '', code, message }]);
+    }
+    for (const key of toldClosed.keys()) {
+      if (closed.has(key)) continue;
+      toldClosed.delete(key);
+      log.info({ object: `NetworkPolicy ${key}` }, 'the policy is in force as it is written');
+    }
+    status.closedPolicies([...closed.keys()]);
   };
   const drifted = (what: string): void => {
     log.warn({ what }, 'somebody else changed the rules; comparing');
@@ -264,6 +284,7 @@ function inForce(cluster: Cluster, ruleset: NodeRuleset, status: AgentStatus): I
     pods: cluster.podCount,
     policies: cluster.policyCount,
     activePolicies: ruleset.activePolicies,
+    closedPolicies: ruleset.closed.size,
     isolatedPods: { ingress: ruleset.isolatedPods('ingress'), egress: ruleset.isolatedPods('egress') },
     auditedPods: ruleset.auditedPods,
     enforcing: mode === 'enforce',
@@ -304,8 +325,10 @@ function serve({ log, healthAddress, metrics, metricsAddress, metricsAccess }: A
 }
 
 function readiness(status: AgentStatus): Page {
-  const { unready } = status;
-  return unready.length === 0 ? text(200, 'ok\n') : text(503, `${unready.join('\n')}\n`);
+  const { unready, degraded } = status;
+  if (unready.length > 0) return text(503, `${[...unready, ...degraded].join('\n')}\n`);
+  // Ready all the same: no tenant's policy may take a node out of service.
+  return text(200, `${['ok', ...degraded].join('\n')}\n`);
 }
 
 /** Waits for another agent to end, and says so once. */

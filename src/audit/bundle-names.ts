@@ -344,7 +344,9 @@ class KernelNames {
 
 function portName({ named }: AdmitRule, { sets }: Ruleset): string {
   const description = named === undefined ? undefined : sets.get(named)?.description;
-  return description?.kind === 'named-ports' ? description.port : '';
+  const [only, ...others] = description?.kind === 'named-ports' ? description.ports : [];
+  // Several names are in one set, and that set in one rule a peer.
+  return only === undefined || others.length > 0 ? '' : only.name;
 }
 
 /** The same for a rule and for what becomes of it. */

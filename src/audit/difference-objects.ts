@@ -47,7 +47,8 @@ export function readChange(paths: readonly string[], namespace: string, standard
       other: (): boolean => false,
     };
     const manifest = readManifest(path, text, sharing, visitor);
-    problems.push(...manifest.refusals.flatMap((refusal) => refusal.problems), ...manifest.problems);
+    for (const refusal of manifest.refusals) for (const problem of refusal.problems) problems.push(problem);
+    for (const problem of manifest.problems) problems.push(problem);
     for (const { what, origin, line } of manifest.passedOver) {
       if (passedOver.has(what)) continue;
       passedOver.add(what);

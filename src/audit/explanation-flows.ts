@@ -140,9 +140,11 @@ class FlowReader {
     };
     const sourceKinds = this.#kinds(sources, asked.source, this.#nodesOf(targets));
     const targetKinds = this.#kinds(targets, asked.destination, this.#nodesOf(sources));
-    if (source.block !== undefined) sourceKinds.push(...this.#parts(source.block, asked.source.edges, inSource ?? [], undefined));
+    if (source.block !== undefined)
+      for (const each of this.#parts(source.block, asked.source.edges, inSource ?? [], undefined)) sourceKinds.push(each);
     if (destination.block !== undefined) {
-      targetKinds.push(...this.#parts(destination.block.prefix, asked.destination.edges, inDestination ?? [], blockAsks));
+      for (const each of this.#parts(destination.block.prefix, asked.destination.edges, inDestination ?? [], blockAsks))
+        targetKinds.push(each);
     }
     for (const kind of [...sourceKinds, ...targetKinds]) this.#ids.set(kind, this.#ids.size);
 

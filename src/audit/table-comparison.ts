@@ -110,7 +110,7 @@ function compareChain(desired: DesiredTableChain, kernel: KernelChain | undefine
     if (hook !== undefined) lines.push({ side: 'desired', text: hook });
     if (kernelHook !== undefined) lines.push({ side: 'kernel', text: kernelHook });
   }
-  lines.push(...ruleLines(desired, kernel.rules, text));
+  for (const line of ruleLines(desired, kernel.rules, text)) lines.push(line);
   return lines.length === 0 ? undefined : { object: 'chain', name: chain.name, kernel: 'different', lines };
 }
 
@@ -227,7 +227,8 @@ function middle(wanted: readonly ComparedRule[], found: readonly ComparedRule[])
   for (;;) {
     const [one, other] = [wanted[i], found[j]];
     if (one !== undefined && other !== undefined && one.canonical === other.canonical) {
-      steps.push(...additions, { side: 'both', rule: other });
+      for (const addition of additions) steps.push(addition);
+      steps.push({ side: 'both', rule: other });
       additions = [];
       i++;
       j++;

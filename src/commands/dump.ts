@@ -139,7 +139,7 @@ function documentOf(flags: DumpFlags, inventory: Inventory, hand: AtHand, nodes:
     const { table: options, auditing } = enforcementOf(flags, isAtHand ? hand : { status: undefined }, table);
     if (table !== undefined) countedOn = node;
     const counts = table === undefined ? undefined : countsOf(table, options);
-    records.push(...dumpRecords(rulesOfNode(inventory, node, auditing), own, counts));
+    for (const each of dumpRecords(rulesOfNode(inventory, node, auditing), own, counts)) records.push(each);
   }
   return { apiVersion: API_VERSION, kind: 'Dump', nodes: [...nodes], countedOn, pods: records };
 }

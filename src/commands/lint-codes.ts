@@ -17,7 +17,7 @@ export function parseCode(text: string): LintCode {
 
 /** A line for each code. */
 export function listOfCodes(paint: Paint): string {
-  const width = Math.max(...LINT_CODES.map((code) => code.length));
+  const width = LINT_CODES.reduce((most, code) => Math.max(most, code.length), 0);
   const styles = { error: 'red', warning: 'yellow', note: 'dim' } as const;
   return LINT_CODES.map((code) => {
     const { severity, summary } = CODES[code];
@@ -36,13 +36,23 @@ export function explanationOf(code: LintCode, width: number, paint: Paint): stri
     '',
     'Found in the spec of a policy such as',
     '',
-    indented(example),
+    indented(abridged(example)),
     '',
     'Instead:',
     '',
     indented(instead),
     '',
   ].join('\n');
+}
+
+const LONGEST_EXAMPLE_LINE = 200;
+
+/** Some examples are only one because they are long. */
+function abridged(yaml: string): string {
+  return yaml
+    .split('\n')
+    .map((line) => (line.length <= LONGEST_EXAMPLE_LINE ? line : `${line.slice(0, LONGEST_EXAMPLE_LINE / 2)} … ${line.slice(-20)}`))
+    .join('\n');
 }
 
 function wrap(text: string, width: number): string[] {
@@ -77,7 +87,7 @@ export function codesPage(): string {
   const section = (code: LintCode): string => {
     const { severity, meaning, summary, example, instead } = CODES[code];
     const title = `### ${code}\n\n*${severity}*: ${summary}.\n\n${meaning}`;
-    return `${title}\n\n\`\`\`yaml\n${example}\n\`\`\`\n\nInstead:\n\n\`\`\`yaml\n${instead}\n\`\`\`\n`;
+    return `${title}\n\n\`\`\`yaml\n${abridged(example)}\n\`\`\`\n\nInstead:\n\n\`\`\`yaml\n${instead}\n\`\`\`\n`;
   };
   const table = (codes: readonly LintCode[]): string =>
     [

@@ -30,7 +30,7 @@ export function* matrixTable(grid: Grid, paint: Paint, width = DEFAULT_WIDTH): G
 
 function blockLines(sources: SourceEntries, block: Block, paint: Paint, width: number): string[] {
   const ports = portLines(block);
-  const indent = Math.max(...ports.map(({ label }) => label.length)) + '    '.length;
+  const indent = ports.reduce((most, { label }) => Math.max(most, label.length), 0) + '    '.length;
   const verdictWidth = 'allowed  '.length;
   const lines: string[] = [];
   for (const { label, verdicts } of ports) {
@@ -40,7 +40,7 @@ function blockLines(sources: SourceEntries, block: Block, paint: Paint, width: n
       if (entries[verdict].length === 0) continue;
       const [first = '', ...more] = wrapList(entries[verdict], Math.max(20, width - indent - verdictWidth));
       lines.push(`${head}${paint(verdict === 'allowed' ? 'green' : 'red', verdict.padEnd(verdictWidth))}${first}`);
-      lines.push(...more.map((line) => ' '.repeat(indent + verdictWidth) + line));
+      for (const each of more.map((line) => ' '.repeat(indent + verdictWidth) + line)) lines.push(each);
       head = ' '.repeat(indent);
     }
   }

@@ -108,7 +108,7 @@ class Work {
       this.#kernel = this.#hand.readTable();
       const isNeeded = this.#kernel !== undefined || isolatedPods(rules) > 0;
       const differences: Difference[] = isNeeded ? compareTable(desired, this.#kernel) : [];
-      differences.push(...compareBridges(this.#hand.readBridges(bridges) ?? []));
+      for (const each of compareBridges(this.#hand.readBridges(bridges) ?? [])) differences.push(each);
       return { differences, generation: this.#kernel?.generation };
     };
   }

@@ -49,7 +49,7 @@ export async function readClusterLeases(options: ClusterLeaseOptions): Promise<R
         if (reading.name === undefined) continue;
         if (reading.name === node) own = ownOfNode(item, node, conf, names, prefix);
         else {
-          taken.push(...reading.own.podCIDRs);
+          for (const each of reading.own.podCIDRs) taken.push(each);
           if (reading.lease !== undefined) peers.push(reading.lease);
           if (reading.reason !== undefined && (reading.unreadable || reading.lease !== undefined))
             unreadable.set(reading.name, reading.reason);
@@ -128,7 +128,7 @@ export function readDirectoryLeases(directory: string, node: string, conf: NetCo
       const { lease, subnets } = readLeaseFile(text, path, of, families);
       if (of === node) own = ownOfFile(path, text, subnets, []);
       else {
-        taken.push(...Object.values(subnets));
+        for (const each of Object.values(subnets)) taken.push(each);
         if (lease !== undefined) peers.push(lease);
       }
     } catch (error) {

@@ -260,7 +260,7 @@ function withLegacy(
   for (const family of [...(conf.enableIPv4 ? [4 as const] : []), ...(conf.enableIPv6 ? [6 as const] : [])]) {
     const chains = legacyFilter(legacy[family]);
     if ('blind' in chains) blinds.push(chains.blind);
-    else all.push(...check(family, chains.seen));
+    else for (const each of check(family, chains.seen)) all.push(each);
   }
   return blinds.length === 0 ? foundBy(all) : { findings: all, blind: blinds.join('; ') };
 }

@@ -18,7 +18,7 @@ export function checkMtu(evidence: Evidence): CheckOutcome {
   const because = `link ${external.name}: mtu ${external.mtu}, of which the backend ${conf.backend.type} leaves ${mtu} to pods`;
 
   // flanneld tells the size of IPv4 where IPv6 has less: what does not fit is refused on the node itself, which says so to the pod.
-  const most = Math.max(mtu, ...plan.seen.devices.map((device) => device.mtu));
+  const most = plan.seen.devices.reduce((largest, device) => Math.max(largest, device.mtu), mtu);
   const severityOf = (size: number): Finding['severity'] => (size > most ? 'warning' : 'notice');
   const tooLarge = (size: number): string =>
     size > most
@@ -44,7 +44,7 @@ export function checkMtu(evidence: Evidence): CheckOutcome {
   }
   const large = ports.filter((link) => link.mtu > mtu);
   if (bridge !== undefined && large.length > 0) {
-    const size = Math.max(...large.map((link) => link.mtu));
+    const size = large.reduce((largest, link) => Math.max(largest, link.mtu), 0);
     findings.push({
       code: 'MTU_POD',
       severity: severityOf(size),

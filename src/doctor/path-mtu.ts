@@ -22,7 +22,7 @@ export function checkPathMtu(evidence: Evidence): CheckOutcome {
 }
 
 function smallPath({ outerMtu, external }: Plan, paths: readonly Path[]): Finding {
-  const least = Math.min(...paths.map(({ probe }) => probe.mtu ?? outerMtu));
+  const least = paths.reduce((least, { probe }) => Math.min(least, probe.mtu ?? outerMtu), Number.POSITIVE_INFINITY);
   return {
     code: 'PATH_MTU_SMALL',
     severity: 'warning',

@@ -19,12 +19,14 @@ export function checkPeers(evidence: Evidence): CheckOutcome {
     evidence: [`${records.origin}: ${reason}`],
     remedy: mendLease(node, records, settings),
   }));
-  findings.push(...duplicateAddresses(records, settings), ...duplicateMacs(evidence, records), ...overlaps(records, settings));
+  for (const found of [duplicateAddresses(records, settings), duplicateMacs(evidence, records), overlaps(records, settings)]) {
+    for (const finding of found) findings.push(finding);
+  }
   const plan = planOf(evidence);
   if ('blind' in plan) return { findings, blind: plan.blind };
   if ('blind' in tables) return { findings, blind: tables.blind };
   const { problems } = peerPlanOf(plan.seen, evidence, tables.seen, records);
-  findings.push(...problems.map((problem) => problemFinding(problem, records, settings)));
+  for (const problem of problems) findings.push(problemFinding(problem, records, settings));
   return foundBy(findings);
 }
 

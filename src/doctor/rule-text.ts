@@ -46,7 +46,7 @@ export function ruleText({ expressions, comment }: Rule): string {
         const mask = masks.get(expression.register);
         // `ct state new`: the bits that are asked for are in the mask, and are not to be none.
         if (field.kind === 'ct-state' && mask !== undefined && expression.op === 'neq') words.push(field.name, show(mask, field));
-        else words.push(field.name, ...(OPERATORS[expression.op] ?? []), show(expression.value, field) + lengthOf(mask, field));
+        else words.push([field.name, ...(OPERATORS[expression.op] ?? []), show(expression.value, field) + lengthOf(mask, field)].join(' '));
         break;
       }
       case 'range': {

@@ -165,7 +165,8 @@ class Walker {
       case 'jump':
       case 'goto': {
         const below = this.#chain(rule, typeof effect === 'object' && 'chain' in effect ? effect.chain : '', depth + 1);
-        hits.push(...below.hits.map((hit) => ({ ...hit, via: [rule, ...hit.via], namesPort: hit.namesPort || namesPort })));
+        for (const each of below.hits.map((hit) => ({ ...hit, via: [rule, ...hit.via], namesPort: hit.namesPort || namesPort })))
+          hits.push(each);
         if (!below.goesOn) return 'end';
         return verdict === 'jump' ? 'next' : 'leave';
       }

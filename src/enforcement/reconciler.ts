@@ -5,6 +5,7 @@
  * - nothing is committed before the source is synced: what the kernel had stays in force until then;
  * - one commit at a time; what arrives meanwhile is taken together into the next;
  * - after any failure, and after any change by somebody else, the next commit is a full comparison;
+ * - policies that the kernel does not take are found and closed, and keep nobody else's changes out (refused-policies.ts);
  * - live flows are judged anew after every commit that may have changed their verdict, and once more shortly after it, because a
  *   packet may have been on its way past the old rules while the new ones came in.
  */
@@ -17,6 +18,7 @@ import type { RulesetUpdate } from '../ruleset/update.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import type { FlowSweep, SweepResult } from './conntrack/flow-sweep.ts';
 import type { CommitReport, Enforcement } from './enforcement.ts';
+import { RefusedPolicies } from './refused-policies.ts';
 
 /** Retries after a failure: at once would be a busy loop, a minute would leave a node open. */
 const FIRST_RETRY_MS = 50;
@@ -70,6 +72,7 @@ export class Reconciler {
   #busy = false;
   #running: Promise<void> = Promise.resolve();
   #retryMs = FIRST_RETRY_MS;
+  readonly #refused: RefusedPolicies;
   readonly #stopping = new AbortController();
   /** For the second sweep: the addresses of every commit since the last one; `all` where any would not do. */
   #sweepAgain: SweepScope | undefined;
@@ -88,6 +91,7 @@ export class Reconciler {
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
+    this.#refused = new RefusedPolicies(options.ruleset);
   }
 
   /** Everything that was handed in is in force. */
@@ -153,12 +157,14 @@ export class Reconciler {
     if (events.some(({ type }) => type === 'synced')) this.#synced = true;
     const started = performance.now();
     const update = this.#options.ruleset.update(this.#options.cluster.apply(events));
+    this.#refused.compiled(update.compiled);
     const computeMs = performance.now() - started;
     if (!this.#synced) return undefined;
     const cause = this.#resync ?? 'change';
     if (cause === 'change' && isEmpty(update.changes)) return undefined;
     const done = (report: CommitReport): void => {
       this.#retryMs = FIRST_RETRY_MS;
+      if (this.#refused.succeeded()) this.#resync ??= 'retry';
       const latencyMs = events.length === 0 ? undefined : performance.now() - firstEventAt;
       this.#sweep(cause === 'change' ? update : undefined);
       this.#options.observer.committed({ ...report, cause, events: events.length, computeMs, latencyMs });
@@ -175,6 +181,8 @@ export class Reconciler {
 
   async #failed(error: unknown): Promise<void> {
     this.#resync = 'retry';
+    // The same again is tried ever later, something else soon.
+    if (this.#refused.failed(error)) this.#retryMs = FIRST_RETRY_MS;
     this.#options.observer.failed(error, this.#retryMs);
     await sleep(this.#retryMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
     this.#retryMs = Math.min(this.#retryMs * 2, LONGEST_RETRY_MS);

@@ -7,7 +7,8 @@ import type { Policy } from '../policy/objects.ts';
 import { SpecUnreadableError } from '../policy/errors.ts';
 import type { Fields } from '../policy/problems.ts';
 import { readMetadata, readName, readNamespace } from './metadata.ts';
-import { found, type Report } from './report.ts';
+import { EVERYTHING } from '../policy/selector.ts';
+import { faultOf, found, type Report } from './report.ts';
 import type { Sharing } from './sharing.ts';
 
 export function projectPolicy(object: Fields, report: Report, sharing: Sharing): Policy | undefined {
@@ -16,11 +17,14 @@ export function projectPolicy(object: Fields, report: Report, sharing: Sharing):
   const name = readName(metadata, report);
   try {
     const policy = interpretPolicy(namespace, name, object['spec']);
-    report.problems.push(...policy.problems);
+    report.problems.pushAll(policy.problems);
     return policy;
   } catch (error) {
-    if (!(error instanceof SpecUnreadableError)) throw error;
-    report.refuse(error.problem.path, error.problem.code, `expected an object, not ${found(object['spec'])}`);
-    return undefined;
+    if (error instanceof SpecUnreadableError) {
+      report.refuse(error.problem.path, error.problem.code, `expected an object, not ${found(object['spec'])}`);
+      return undefined;
+    }
+    report.leaveOut('spec', 'OBJECT_FAULT', faultOf(error), 'it isolates every pod of its namespace, and admits nothing');
+    return { namespace, name, subject: EVERYTHING, ingress: [], egress: [], problems: report.problems.told() };
   }
 }

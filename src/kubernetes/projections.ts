@@ -10,13 +10,13 @@
  * the whole. A pod of three containers takes some 10 us (a zod schema of its shape alone, 4), and some 430 bytes (two addresses).
  */
 import type { Namespace, Node, Pod, Policy, Problem } from '../policy/objects.ts';
-import { isAbsent, isFields, typeName } from '../policy/problems.ts';
+import { type Fields, isAbsent, isFields, typeName } from '../policy/problems.ts';
 import { readMetadata, readName, readNamespace } from './metadata.ts';
 import { projectNamespace } from './namespace.ts';
 import { projectPolicy } from './network-policy.ts';
 import { projectNode } from './node.ts';
 import { projectPod } from './pod.ts';
-import { Report } from './report.ts';
+import { faultOf, Report } from './report.ts';
 import type { Sharing } from './sharing.ts';
 
 /** What each kind is projected to. */
@@ -68,11 +68,21 @@ export function project<K extends ObjectKind>(kind: K, value: unknown, sharing: 
     return { problems: [{ path: '', code: 'TYPE_INVALID', message: fault }] };
   }
   const report = new Report();
-  const object = KINDS[kind].project(value, report, sharing);
-  const { problems } = report;
+  const object = projectKind(kind, value, report, sharing);
+  const problems = report.problems.told();
   if (object !== undefined && !report.refused) return { object, key: keyOf(kind, object), problems };
   const key = readKey(kind, value, sharing);
   return key === undefined ? { problems } : { key, problems };
+}
+
+/** What an object makes this code throw costs that object, and no other: it is refused. */
+function projectKind<K extends ObjectKind>(kind: K, value: Fields, report: Report, sharing: Sharing): ObjectOfKind[K] | undefined {
+  try {
+    return KINDS[kind].project(value, report, sharing);
+  } catch (error) {
+    report.refuse('', 'OBJECT_FAULT', faultOf(error));
+    return undefined;
+  }
 }
 
 /** The key of a projected object: `namespace/name`, or `name` of what has no namespace. */

@@ -4,7 +4,7 @@
  * knew of the object before. Paths are only put together once something is wrong: reading a sound object allocates none.
  */
 import type { Problem } from '../policy/objects.ts';
-import { type Fields, isAbsent, isFields, problemSeverity, quote, typeName } from '../policy/problems.ts';
+import { type Fields, isAbsent, isFields, Problems, problemSeverity, quote, typeName } from '../policy/problems.ts';
 
 /** How to name a place in an object; called only to report it. */
 export type PathTo = string | (() => string);
@@ -14,7 +14,7 @@ function pathText(path: PathTo): string {
 }
 
 export class Report {
-  readonly problems: Problem[] = [];
+  readonly problems = new Problems();
   /** Set by {@link refuse}, and never cleared. */
   refused = false;
 
@@ -64,6 +64,11 @@ export class Report {
 
 const NO_FIELDS: Fields = {};
 const NO_LIST: readonly unknown[] = [];
+
+/** What a defect of Sluice is called that an object has found: it stays with that object. */
+export function faultOf(error: unknown): string {
+  return `reading it failed, which is a defect of Sluice (${error instanceof Error ? quote(error.message) : 'of no known kind'})`;
+}
 
 /** What stands where something else was expected. */
 export function found(value: unknown): string {

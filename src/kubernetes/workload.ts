@@ -46,7 +46,10 @@ export function projectWorkload(kind: WorkloadKind, value: unknown, sharing: Sha
   const object = { metadata: { labels: own['labels'], name: metadata.name, namespace: metadata.namespace }, spec: template['spec'] };
   const pod = projectPod(object, report, sharing);
   if (report.refused) {
-    return report.problems.map(({ path, message }) => `spec.template.${path}: ${message}`).join('; ');
+    return report.problems
+      .told()
+      .map(({ path, message }) => `spec.template.${path}: ${message}`)
+      .join('; ');
   }
   return {
     kind,

@@ -50,7 +50,10 @@ export function* nodeLines(
 ): Generator<string> {
   const plain = (podCIDRs.length === 0 ? ['eth0'] : ['eth0', 'cni0']).map((name) => [name, linkNamed(state, name)] as const);
   const overlays = podCIDRs.map((cidr) => [cidr, overlayOf(state, familyOf(cidr.address))] as const);
-  const width = Math.max(...plain.map(([name]) => name.length), ...overlays.map(([, link]) => link?.name.length ?? 0));
+  const width = [...plain.map(([name]) => name), ...overlays.map(([, link]) => link?.name ?? '')].reduce(
+    (most, name) => Math.max(most, name.length),
+    0,
+  );
   for (const [name, link] of plain) {
     if (link === undefined) yield paint('yellow', `  ${name.padEnd(width)}  is not there`);
     else yield `  ${name.padEnd(width)}  mtu ${link.mtu}  ${addressesOf(state, link)}`.trimEnd();
@@ -96,7 +99,10 @@ function way(state: NetworkState, overlay: Link, peer: string, to: Prefix): Way 
 }
 
 function* wayLines(ways: readonly Way[], shown: number, paint: Paint): Generator<string> {
-  const width = Math.min(NAME_WIDTH_MAX, Math.max(0, ...ways.map(({ peer }) => peer.length)));
+  const width = Math.min(
+    NAME_WIDTH_MAX,
+    ways.reduce((most, { peer }) => Math.max(most, peer.length), 0),
+  );
   for (const { peer, route, neighbour, forwarding, isDirect } of ways.slice(0, shown)) {
     const name = peer.length <= width ? peer.padEnd(width) : `${peer.slice(0, width - 1)}…`;
     const indent = ' '.repeat(4 + width + 2);

@@ -232,7 +232,7 @@ export function outsideCommands(outside: OutsideHosts, nodes: readonly LabNode[]
   const own = [...outside.values()].flat();
   const ip = ['link set lo up', 'link set eth0 up', ...own.map((each) => `addr add ${host(each)} dev eth0${nodad(each)}`)];
   for (const node of nodes) {
-    ip.push(...onLink(own, node.addresses));
+    for (const each of onLink(own, node.addresses)) ip.push(each);
     for (const cidr of node.podCIDRs) {
       const via = node.addresses.find((each) => familyOf(each) === familyOf(cidr.address));
       if (via !== undefined && own.some((each) => familyOf(each) === familyOf(via))) {

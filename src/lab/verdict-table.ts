@@ -34,7 +34,10 @@ export function* verdictTable(records: readonly VerdictRecord[], names: readonly
     else cell.push(record);
   }
   const digits = String(names.length).length;
-  const nameWidth = Math.min(NAME_WIDTH_MAX, Math.max(...names.map((name) => name.length)));
+  const nameWidth = Math.min(
+    NAME_WIDTH_MAX,
+    names.reduce((most, name) => Math.max(most, name.length), 0),
+  );
   const labelWidth = digits + 1 + nameWidth;
   const perBlock = Math.max(4, Math.floor((width - labelWidth) / CELL_WIDTH));
   for (let first = 0; first < names.length; first += perBlock) {

@@ -68,7 +68,7 @@ export class SubnetClaims {
     if (holder !== undefined) return holder;
     const same = before.filter((claim) => isSame(claim.subnet, subnet));
     const own = same.find(({ node }) => node === this.#node);
-    const number = own?.number ?? 1 + Math.max(-1, ...same.map((claim) => claim.number));
+    const number = own?.number ?? 1 + same.reduce((largest, claim) => Math.max(largest, claim.number), -1);
     const file = claimFile(subnet, number);
     if (!this.#write(file, own !== undefined)) return 'another node';
 

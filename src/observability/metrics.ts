@@ -19,6 +19,8 @@ export interface InForce {
   readonly pods: number;
   readonly policies: number;
   readonly activePolicies: number;
+  /** Of the active ones: those that isolate and admit nothing, because their rules cannot be brought into force. */
+  readonly closedPolicies: number;
   readonly isolatedPods: Readonly<Record<'ingress' | 'egress', number>>;
   /** Of the isolated ones. */
   readonly auditedPods: number;
@@ -108,6 +110,12 @@ export class AgentMetrics {
     );
     this.#gauge('sluice_active_policies', 'NetworkPolicies that select a pod of this node', [], (gauge) =>
       this.#describe(gauge, ({ activePolicies }) => activePolicies),
+    );
+    this.#gauge(
+      'sluice_closed_policies',
+      'NetworkPolicies whose rules cannot be brought into force: they isolate, and admit nothing',
+      [],
+      (gauge) => this.#describe(gauge, ({ closedPolicies }) => closedPolicies),
     );
     this.#gauge('sluice_isolated_pods', 'Pods of this node that a policy isolates', ['direction'], (gauge) => {
       const isolated = this.#inForce()?.isolatedPods;

@@ -37,6 +37,9 @@ export interface StatusDocument {
   readonly auditedPods: number;
   /** With what the rules are made; null until the agent has begun. */
   readonly enforcement: EnforcementDocument | null;
+  /** Policies that are not in force as they are written, because their rules cannot be: they isolate, and admit nothing. The first twenty. */
+  readonly closedPolicies: readonly string[];
+  readonly closedPolicyCount: number;
   /** Commits that were made or found nothing to do. */
   readonly commits: number;
   readonly lastCommit: { readonly cause: CommitCause; readonly operations: number; readonly durationMs: number } | null;
@@ -56,6 +59,9 @@ export interface StatusDocument {
   readonly flowsCut: number;
   readonly flowsRestored: number;
 }
+
+/** Of the policies that are closed so many are named. */
+const CLOSED_NAMED = 20;
 
 type Fields = Omit<StatusDocument, 'ready' | 'sourceProblems'>;
 
@@ -81,6 +87,8 @@ export class AgentStatus {
       mode,
       auditedPods: 0,
       enforcement: null,
+      closedPolicies: [],
+      closedPolicyCount: 0,
       commits: 0,
       lastCommit: null,
       error: null,
@@ -108,6 +116,22 @@ export class AgentStatus {
       ...(flowError === null ? [] : [`live flows could not be judged: ${flowError}`]),
       ...bridgeProblems,
     ];
+  }
+
+  /** What is not as it should be though the agent is ready, a sentence each. */
+  get degraded(): readonly string[] {
+    const { closedPolicies, closedPolicyCount } = this.#fields;
+    if (closedPolicyCount === 0) return [];
+    const more = closedPolicyCount > closedPolicies.length ? ` and ${closedPolicyCount - closedPolicies.length} more` : '';
+    return [`degraded: policies that cannot be brought into force isolate and admit nothing: ${closedPolicies.join(', ')}${more}`];
+  }
+
+  /** Keys of the policies that are closed now. */
+  closedPolicies(keys: readonly string[]): void {
+    const first = keys.toSorted().slice(0, CLOSED_NAMED);
+    const before = this.#fields;
+    if (before.closedPolicyCount === keys.length && before.closedPolicies.join() === first.join()) return;
+    this.#update({ closedPolicies: first, closedPolicyCount: keys.length });
   }
 
   enforcing(enforcement: EnforcementDocument): void {

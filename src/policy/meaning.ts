@@ -5,12 +5,13 @@
  *
  * Peers are read in peers.ts, ports in ports.ts, selectors in selector.ts.
  */
+import { entriesOfRule, entriesOfSelector, POLICY_BUDGET } from './budget.ts';
 import { compact } from './compact.ts';
 import { SpecUnreadableError } from './errors.ts';
-import type { Direction, Policy, Problem, Rule } from './objects.ts';
+import type { Direction, Policy, Rule } from './objects.ts';
 import { readPeers } from './peers.ts';
 import { readPorts } from './ports.ts';
-import { type Fields, isAbsent, isFields, problem, quote, typeName, unknownFields } from './problems.ts';
+import { type Fields, isAbsent, isFields, problem, Problems, quote, typeName, unknownFields } from './problems.ts';
 import { EVERYTHING, readSelector } from './selector.ts';
 
 /**
@@ -25,7 +26,8 @@ export function interpretPolicy(namespace: string, name: string, spec: unknown):
     throw new SpecUnreadableError(problem('spec', 'TYPE_INVALID', message));
   }
   const known = ['podSelector', 'policyTypes', 'ingress', 'egress'];
-  const problems: Problem[] = unknownFields(fields, 'spec', known, 'it has no effect');
+  const problems = new Problems();
+  problems.pushAll(unknownFields(fields, 'spec', known, 'it has no effect'));
   const subject = readSubject(fields['podSelector'], problems);
   const types = readPolicyTypes(fields, problems);
   // Rules of a direction that is not isolated have no effect, but their author hears of their faults.
@@ -34,16 +36,22 @@ export function interpretPolicy(namespace: string, name: string, spec: unknown):
     if (types[direction] === 'open') return undefined;
     return types[direction] === 'closed' ? [] : rules[direction];
   };
-  return { namespace, name, subject, ingress: inForce('ingress'), egress: inForce('egress'), problems };
+  return { namespace, name, subject, ingress: inForce('ingress'), egress: inForce('egress'), problems: problems.told() };
 }
 
 /** Absent: every pod of the namespace. One that cannot be read as well, so that nobody is left open who was meant. */
-function readSubject(value: unknown, problems: Problem[]): Policy['subject'] {
+function readSubject(value: unknown, problems: Problems): Policy['subject'] {
   if (isAbsent(value)) return EVERYTHING;
+  const entries = entriesOfSelector(value);
+  if (entries > POLICY_BUDGET.entries) {
+    const message = `there are ${entries} keys and values, and ${POLICY_BUDGET.entries} are carried; the policy isolates every pod of its namespace`;
+    problems.push(problem('spec.podSelector', 'POLICY_TOO_LARGE', message));
+    return EVERYTHING;
+  }
   const reading = readSelector(value, 'spec.podSelector');
   if (reading.selector !== undefined) return reading.selector;
-  problems.push(
-    ...reading.problems.map((found) => ({
+  problems.pushAll(
+    reading.problems.map((found) => ({
       ...found,
       message: `${found.message}; until then the policy isolates every pod of its namespace`,
     })),
@@ -54,7 +62,7 @@ function readSubject(value: unknown, problems: Problem[]): Policy['subject'] {
 /** `ruled`: isolated, and the rules admit. `closed`: isolated by an entry that cannot be read, and nothing is admitted. */
 type Isolation = 'open' | 'ruled' | 'closed';
 
-function readPolicyTypes(fields: Fields, problems: Problem[]): Record<Direction, Isolation> {
+function readPolicyTypes(fields: Fields, problems: Problems): Record<Direction, Isolation> {
   const { policyTypes, egress } = fields;
   // Row 1. An `egress` that is no list is written there all the same, and so isolates.
   if (isAbsent(policyTypes) || (Array.isArray(policyTypes) && policyTypes.length === 0)) {
@@ -93,7 +101,7 @@ function readPolicyTypes(fields: Fields, problems: Problem[]): Record<Direction,
 
 const CLOSED = 'it isolates in both directions, and admits nothing';
 
-function readRules(direction: Direction, value: unknown, problems: Problem[]): Rule[] {
+function readRules(direction: Direction, value: unknown, problems: Problems): Rule[] {
   // Row 2: no rules admit nothing.
   if (isAbsent(value)) return [];
   const path = `spec.${direction}`;
@@ -101,11 +109,31 @@ function readRules(direction: Direction, value: unknown, problems: Problem[]): R
     problems.push(problem(path, 'TYPE_INVALID', `${direction} is a list of rules, not ${typeName(value)}; it admits nothing`));
     return [];
   }
-  return compact(value.flatMap((rule: unknown, index) => readRule(direction, rule, index, `${path}[${index}]`, problems) ?? []));
+  const rules: Rule[] = [];
+  let entries = 0;
+  for (const [index, rule] of (value as readonly unknown[]).entries()) {
+    const at = `${path}[${index}]`;
+    entries += entriesOfRule(rule, direction === 'ingress' ? 'from' : 'to');
+    const over = overBudget(value.length, index, entries);
+    if (over !== undefined) {
+      problems.push(problem(at, 'POLICY_TOO_LARGE', `${over}; from this rule on nothing is admitted by ${path}`));
+      break;
+    }
+    const read = readRule(direction, rule, index, at, problems);
+    if (read !== undefined) rules.push(read);
+  }
+  return compact(rules);
+}
+
+/** What is too much, and by how much; undefined: nothing is. */
+function overBudget(rules: number, index: number, entries: number): string | undefined {
+  if (index >= POLICY_BUDGET.rules) return `it has ${rules} rules, and ${POLICY_BUDGET.rules} are carried`;
+  if (entries <= POLICY_BUDGET.entries) return undefined;
+  return `with this rule there are ${entries} peers, exceptions, ports and values of selectors, and ${POLICY_BUDGET.entries} are carried`;
 }
 
 /** Undefined: a rule that cannot be read, which admits nothing. */
-function readRule(direction: Direction, value: unknown, index: number, path: string, problems: Problem[]): Rule | undefined {
+function readRule(direction: Direction, value: unknown, index: number, path: string, problems: Problems): Rule | undefined {
   if (!isFields(value)) {
     const hint = isAbsent(value) ? `. To admit everything, write {}` : '';
     problems.push(problem(path, 'TYPE_INVALID', `a rule is an object, not ${typeName(value)}; it admits nothing${hint}`));
@@ -114,7 +142,7 @@ function readRule(direction: Direction, value: unknown, index: number, path: str
   const peersField = direction === 'ingress' ? 'from' : 'to';
   // `to` in an ingress rule, or `form` for `from`: left out, the rule would admit everyone.
   const unknown = unknownFields(value, path, [peersField, 'ports'], 'the rule admits nothing');
-  problems.push(...unknown);
+  problems.pushAll(unknown);
   const peers = readPeers(value[peersField], `${path}.${peersField}`, problems);
   const ports = readPorts(value['ports'], `${path}.ports`, problems);
   return unknown.length > 0 ? undefined : { index, peers, ports };

@@ -173,7 +173,8 @@ function peerFaults(flow: Flow, policy: Policy, peer: Peer, path: string): Fault
       const faults: Fault[] = [];
       if (peer.namespaces === undefined) {
         if (namespace !== policy.namespace) faults.push({ kind: 'own-namespace', wanted: policy.namespace, actual: namespace });
-      } else faults.push(...selectorFaults(peer.namespaces, world.namespaceLabels(namespace), 'namespace', namespace));
+      } else
+        for (const each of selectorFaults(peer.namespaces, world.namespaceLabels(namespace), 'namespace', namespace)) faults.push(each);
       return [...faults, ...selectorFaults(peer.pods, other.labels, 'pod', namespace)];
     }
   }

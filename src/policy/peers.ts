@@ -4,8 +4,8 @@
  * restricted.
  */
 import { type Address, familyOf, formatPrefix, isIPv4Mapped, type PrefixReading, prefixRange, type Range, readPrefix } from './address.ts';
-import type { Peer, Pod, Policy, Problem } from './objects.ts';
-import { isAbsent, isFields, problem, quote, typeName, unknownFields } from './problems.ts';
+import type { Peer, Pod, Policy } from './objects.ts';
+import { isAbsent, isFields, problem, type Problems, quote, typeName, unknownFields } from './problems.ts';
 import { contains, intersects, subtract } from './ranges.ts';
 import { matches, readSelector, type Selector } from './selector.ts';
 import type { World } from './world.ts';
@@ -40,7 +40,7 @@ export function peerSelects(world: World, policy: Pick<Policy, 'namespace'>, pee
 }
 
 /** `from` or `to`. Undefined: every peer (row 3). */
-export function readPeers(value: unknown, path: string, problems: Problem[]): Peer[] | undefined {
+export function readPeers(value: unknown, path: string, problems: Problems): Peer[] | undefined {
   if (isAbsent(value)) return undefined;
   if (!Array.isArray(value)) {
     problems.push(problem(path, 'TYPE_INVALID', `it is a list of peers, not ${typeName(value)}; the rule admits nothing`));
@@ -52,14 +52,14 @@ export function readPeers(value: unknown, path: string, problems: Problem[]): Pe
 
 const NOTHING = 'the peer matches nothing';
 
-function readPeer(value: unknown, index: number, path: string, problems: Problem[]): Peer {
+function readPeer(value: unknown, index: number, path: string, problems: Problems): Peer {
   const nothing: Peer = { kind: 'nothing', index };
   if (!isFields(value)) {
     problems.push(problem(path, 'TYPE_INVALID', `a peer is an object, not ${typeName(value)}; ${NOTHING}`));
     return nothing;
   }
   const unknown = unknownFields(value, path, ['podSelector', 'namespaceSelector', 'ipBlock'], NOTHING);
-  problems.push(...unknown);
+  problems.pushAll(unknown);
   const { podSelector, namespaceSelector, ipBlock } = value;
   const hasSelector = !isAbsent(podSelector) || !isAbsent(namespaceSelector);
   if (!hasSelector && isAbsent(ipBlock)) {
@@ -83,11 +83,11 @@ function readPeer(value: unknown, index: number, path: string, problems: Problem
   return unknown.length > 0 || peer === undefined ? nothing : peer;
 }
 
-function readPods(podSelector: unknown, namespaceSelector: unknown, index: number, path: string, problems: Problem[]): Peer | undefined {
+function readPods(podSelector: unknown, namespaceSelector: unknown, index: number, path: string, problems: Problems): Peer | undefined {
   const read = (value: unknown, at: string): Selector | undefined => {
     const reading = readSelector(value, at);
     if (reading.selector !== undefined) return reading.selector;
-    problems.push(...reading.problems.map((found) => ({ ...found, message: `${found.message}; ${NOTHING}` })));
+    problems.pushAll(reading.problems.map((found) => ({ ...found, message: `${found.message}; ${NOTHING}` })));
     return undefined;
   };
   // Row 6: without a podSelector, all pods of the namespaces.
@@ -97,13 +97,13 @@ function readPods(podSelector: unknown, namespaceSelector: unknown, index: numbe
   return { kind: 'pods', index, namespaces, pods };
 }
 
-function readBlock(value: unknown, index: number, path: string, problems: Problem[]): Peer | undefined {
+function readBlock(value: unknown, index: number, path: string, problems: Problems): Peer | undefined {
   if (!isFields(value)) {
     problems.push(problem(path, 'TYPE_INVALID', `an ipBlock has cidr and except; this is ${typeName(value)}; ${NOTHING}`));
     return undefined;
   }
   const unknown = unknownFields(value, path, ['cidr', 'except'], NOTHING);
-  problems.push(...unknown);
+  problems.pushAll(unknown);
   const cidr = readCIDR(value['cidr'], `${path}.cidr`, 'CIDR_INVALID', problems);
   const block = cidr && prefixRange(cidr.prefix);
   const holes = readExcept(value['except'], block, `${path}.except`, problems);
@@ -119,7 +119,7 @@ function readBlock(value: unknown, index: number, path: string, problems: Proble
 }
 
 /** Undefined where one cannot be read: without it the peer would match more than its author meant. */
-function readExcept(value: unknown, block: Range | undefined, path: string, problems: Problem[]): PrefixReading[] | undefined {
+function readExcept(value: unknown, block: Range | undefined, path: string, problems: Problems): PrefixReading[] | undefined {
   if (isAbsent(value)) return [];
   if (!Array.isArray(value)) {
     problems.push(problem(path, 'EXCEPT_INVALID', `except is a list of CIDRs, not ${typeName(value)}; ${NOTHING}`));
@@ -146,7 +146,7 @@ function readExcept(value: unknown, block: Range | undefined, path: string, prob
 }
 
 /** Row 20: what stored objects can hold is read as Kubernetes reads it, and reported. */
-function readCIDR(value: unknown, path: string, code: 'CIDR_INVALID' | 'EXCEPT_INVALID', problems: Problem[]): PrefixReading | undefined {
+function readCIDR(value: unknown, path: string, code: 'CIDR_INVALID' | 'EXCEPT_INVALID', problems: Problems): PrefixReading | undefined {
   const reading = typeof value === 'string' ? readPrefix(value) : undefined;
   if (reading === undefined) {
     problems.push(problem(path, code, `${quote(value)} is no CIDR; ${NOTHING}. Right are 10.0.0.0/8 and fd00::/8`));

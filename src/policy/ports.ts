@@ -3,8 +3,8 @@
  * be read is left out, so that it matches nothing; a list of which nothing could be read is empty, and admits nothing.
  */
 import { compact } from './compact.ts';
-import type { Pod, PolicyProtocol, PortMatch, Problem, Protocol } from './objects.ts';
-import { type Fields, isAbsent, isFields, problem, quote, typeName, unknownFields } from './problems.ts';
+import type { Pod, PolicyProtocol, PortMatch, Protocol } from './objects.ts';
+import { type Fields, isAbsent, isFields, problem, type Problems, quote, typeName, unknownFields } from './problems.ts';
 
 /** As port numbers in a policy and in packets are bounded. */
 export const PORT_MAX = 65_535;
@@ -69,7 +69,7 @@ export function numericRanges(ports: readonly PortMatch[], protocol: PolicyProto
 }
 
 /** `ports` of a rule. Undefined: every protocol and port (row 3). */
-export function readPorts(value: unknown, path: string, problems: Problem[]): PortMatch[] | undefined {
+export function readPorts(value: unknown, path: string, problems: Problems): PortMatch[] | undefined {
   if (isAbsent(value)) return undefined;
   if (!Array.isArray(value)) {
     problems.push(problem(path, 'TYPE_INVALID', `ports is a list, not ${typeName(value)}; the rule admits nothing`));
@@ -81,20 +81,20 @@ export function readPorts(value: unknown, path: string, problems: Problem[]): Po
 
 const NOTHING = 'this entry admits nothing';
 
-function readPort(value: unknown, index: number, path: string, problems: Problem[]): PortMatch | undefined {
+function readPort(value: unknown, index: number, path: string, problems: Problems): PortMatch | undefined {
   if (!isFields(value)) {
     problems.push(problem(path, 'TYPE_INVALID', `an entry has protocol, port and endPort; this is ${typeName(value)}; ${NOTHING}`));
     return undefined;
   }
   const unknown = unknownFields(value, path, ['protocol', 'port', 'endPort'], NOTHING);
-  problems.push(...unknown);
+  problems.pushAll(unknown);
   const protocol = readProtocol(value['protocol'], `${path}.protocol`, problems);
   const numbers = readNumbers(value, path, problems);
   if (protocol === undefined || numbers === undefined || unknown.length > 0) return undefined;
   return 'name' in numbers ? { kind: 'name', index, protocol, name: numbers.name } : { kind: 'numbers', index, protocol, ...numbers };
 }
 
-function readProtocol(value: unknown, path: string, problems: Problem[]): PolicyProtocol | undefined {
+function readProtocol(value: unknown, path: string, problems: Problems): PolicyProtocol | undefined {
   // Row 12.
   if (isAbsent(value)) return 'TCP';
   const protocol = PROTOCOLS.find((known) => known === value);
@@ -104,7 +104,7 @@ function readProtocol(value: unknown, path: string, problems: Problem[]): Policy
   return protocol;
 }
 
-function readNumbers({ port, endPort }: Fields, path: string, problems: Problem[]): PortRange | { readonly name: string } | undefined {
+function readNumbers({ port, endPort }: Fields, path: string, problems: Problems): PortRange | { readonly name: string } | undefined {
   const at = { port: `${path}.port`, endPort: `${path}.endPort` };
   if (isAbsent(port)) {
     // Row 13.

@@ -31,6 +31,10 @@ export const PROBLEMS = {
   SELECTOR_VALUES_FORBIDDEN: 'error',
   LABEL_KEY_INVALID: 'error',
   LABEL_VALUE_INVALID: 'error',
+  /** Beyond what one policy may ask of every node (budget.ts). */
+  POLICY_TOO_LARGE: 'error',
+  /** There are more problems than are told of one object; those of each severity that came first are. */
+  PROBLEMS_MORE: 'warning',
 } as const satisfies Record<string, 'error' | 'warning'>;
 
 export type ProblemCode = keyof typeof PROBLEMS;
@@ -44,6 +48,43 @@ export function problem(path: string, code: ProblemCode, message: string): Probl
 /** `error` for codes that are not of {@link PROBLEMS}. */
 export function problemSeverity(code: string): 'error' | 'warning' {
   return SEVERITIES.get(code) ?? 'error';
+}
+
+/** So many problems of each severity are kept of one object. What is wrong with thousands of entries is seen from these as well. */
+const KEPT = 20;
+
+/**
+ * What is wrong with one object: a bounded number of problems, and how many there are. Whoever writes objects chooses how many faults they have, and
+ * others pay for each that is logged, counted or remembered.
+ */
+export class Problems {
+  readonly #kept: Problem[] = [];
+  readonly #counts = { error: 0, warning: 0 };
+
+  push(found: Problem): void {
+    // A part of the object has counted its own already.
+    if (found.code === 'PROBLEMS_MORE') {
+      this.#kept.push(found);
+      this.#counts.warning++;
+      return;
+    }
+    const severity = problemSeverity(found.code);
+    if (this.#counts[severity]++ < KEPT) this.#kept.push(found);
+  }
+
+  pushAll(found: Iterable<Problem>): void {
+    for (const each of found) this.push(each);
+  }
+
+  /** The first of them; with more, the last one says how many more there are. */
+  told(): Problem[] {
+    const more = this.#counts.error + this.#counts.warning - this.#kept.length;
+    if (more === 0) return this.#kept;
+    return [
+      ...this.#kept,
+      problem('', 'PROBLEMS_MORE', `there are ${more} more problems with it; of each severity the first ${KEPT} are told`),
+    ];
+  }
 }
 
 /** A value as it may appear in a message: on one line, without control characters, and not at any length. */

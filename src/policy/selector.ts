@@ -106,7 +106,7 @@ export function selectorOf(requirements: readonly Requirement[]): Selector {
       ];
       return { requirements: nothing, text: formatRequirements(nothing) };
     }
-    canonical.push(...reduced);
+    for (const each of reduced) canonical.push(each);
   }
   return canonical.length === 0 ? EVERYTHING : { requirements: compact(canonical), text: formatRequirements(canonical) };
 }
@@ -159,7 +159,7 @@ function readExpression(value: unknown, path: string, problems: Problem[]): Requ
     );
     return undefined;
   }
-  problems.push(...unknownFields(value, path, ['key', 'operator', 'values'], CONSEQUENCE));
+  for (const each of unknownFields(value, path, ['key', 'operator', 'values'], CONSEQUENCE)) problems.push(each);
   const { key, operator } = value;
   if (typeof key !== 'string') {
     problems.push(problem(`${path}.key`, 'LABEL_KEY_INVALID', `the key of a label is text, not ${typeName(key)}; ${CONSEQUENCE}`));

@@ -2,15 +2,15 @@
  * From what a policy means to the rules of its chains. Pure: a chain and the sets that its rules name are functions of the policy
  * and of the families in use on the node, and of nothing else; who is in the sets is not its business.
  */
-import type { GroupDefinition } from '../cluster/groups.ts';
+import { type GroupDefinition, groupKey } from '../cluster/groups.ts';
 import type { Family } from '../policy/address.ts';
 import { formatAddress, type Range } from '../policy/address.ts';
 import { union } from '../policy/ranges.ts';
 import type { Direction, Peer, Policy, PolicyProtocol, Rule } from '../policy/objects.ts';
-import { groupPorts, type PortGroup, type PortRange } from '../policy/ports.ts';
+import { groupPorts, type PortRange } from '../policy/ports.ts';
 import { EVERYTHING } from '../policy/selector.ts';
-import { blockSetName, describeGroup, namedPortSetName, podSetName, policyChainName, portSetName } from './names.ts';
-import type { AdmitRule, DesiredChain, ObjectName, SetDescription } from './objects.ts';
+import { blockSetName, describeGroups, namedPortSetName, podSetName, policyChainName, portSetName } from './names.ts';
+import type { AdmitRule, DesiredChain, ObjectName, PortName, SetDescription } from './objects.ts';
 
 export interface CompiledChain {
   readonly chain: DesiredChain;
@@ -19,24 +19,37 @@ export interface CompiledChain {
 }
 
 type BlockPeer = Extract<Peer, { kind: 'block' }>;
+type PodPeer = Extract<Peer, { kind: 'pods' }>;
 
 /**
- * Up to so many ipBlocks of a rule have a set and a rule each, which tells them apart in counters and answers. More are united: the
- * kernel's cost grows faster than the number of sets, and whoever may write a policy could stop a node with thousands.
+ * What a policy's rule may be in the kernel. Peers and ports of a rule are a product there, a kernel rule for each pair, and both are as many as
+ * whoever writes the policy likes: 260 of each, 16 kB of JSON, were 67,600 rules, which no kernel takes in a second.
  */
-const SEPARATE_BLOCKS = 16;
+export interface CompileLimits {
+  /** Up to so many ipBlocks of a rule, and as many selectors, have a set and a kernel rule each, which tells them apart in counters and answers. */
+  readonly peers: number;
+  /** Up to so many kernel rules in one family. With more, selectors, blocks and names of ports are one set each: sums, and no product. */
+  readonly rules: number;
+}
 
-/** A peer in one family: no set means any address. `group` is there where the peer is pods. */
+export const COMPILE_LIMITS: CompileLimits = { peers: 16, rules: 32 };
+
+/** A peer in one family: no set means any address. `groups` is there where the peer is pods. */
 interface PeerMatch {
   readonly family: Family | undefined;
   readonly set: SetDescription | undefined;
-  readonly group?: GroupDefinition;
+  readonly groups?: readonly GroupDefinition[];
   readonly path: string;
 }
 
 /** @param families of the local pods: rules for another would never see a packet. */
-export function compilePolicy(policy: Policy, direction: Direction, families: readonly Family[]): CompiledChain {
-  const compiler = new ChainCompiler(policy, direction, families);
+export function compilePolicy(
+  policy: Policy,
+  direction: Direction,
+  families: readonly Family[],
+  limits: CompileLimits = COMPILE_LIMITS,
+): CompiledChain {
+  const compiler = new ChainCompiler(policy, direction, families, limits);
   for (const rule of policy[direction] ?? []) compiler.addRule(rule);
   return compiler.finish();
 }
@@ -45,20 +58,31 @@ class ChainCompiler {
   readonly #policy: Policy;
   readonly #direction: Direction;
   readonly #families: readonly Family[];
+  readonly #limits: CompileLimits;
   readonly #rules: AdmitRule[] = [];
   readonly #sets = new Map<ObjectName, SetDescription>();
 
-  constructor(policy: Policy, direction: Direction, families: readonly Family[]) {
+  constructor(policy: Policy, direction: Direction, families: readonly Family[], limits: CompileLimits) {
     this.#policy = policy;
     this.#direction = direction;
     this.#families = families;
+    this.#limits = limits;
   }
 
   addRule(rule: Rule): void {
     const ports = rule.ports === undefined ? undefined : groupPorts(rule.ports);
-    for (const peer of this.#peers(rule)) {
+    const portMatches =
+      ports === undefined ? 1 : ports.reduce((sum, { ranges, names }) => sum + (ranges.length > 0 ? 1 : 0) + names.length, 0);
+    const isLarge = (rule.peers?.length ?? 1) * portMatches > this.#limits.rules;
+    const names = (ports ?? []).flatMap((group) => group.names.map((name): PortName => ({ name, protocol: group.protocol })));
+    const namesTogether = isLarge && names.length > 0 ? [names] : names.map((name) => [name]);
+    for (const peer of this.#peers(rule, isLarge ? 1 : this.#limits.peers)) {
       if (ports === undefined) this.#admit(peer, undefined, undefined, undefined);
-      else for (const group of ports) this.#admitPorts(peer, group);
+      for (const { protocol, ranges } of ports ?? []) this.#admitNumbers(peer, protocol, ranges);
+      for (const together of namesTogether) {
+        for (const family of peer.family === undefined ? this.#families : [peer.family])
+          this.#admitNamedPorts({ ...peer, family }, family, together);
+      }
     }
   }
 
@@ -78,14 +102,32 @@ class ChainCompiler {
     };
   }
 
-  #peers(rule: Rule): PeerMatch[] {
+  /** @param separate up to so many blocks, and selectors, each by itself */
+  #peers(rule: Rule, separate: number): PeerMatch[] {
     const path = `${this.#direction}[${rule.index}]`;
     if (rule.peers === undefined) return [{ family: undefined, set: undefined, path }];
     const side = `${path}.${this.#direction === 'ingress' ? 'from' : 'to'}`;
     const blocks = rule.peers.filter((peer) => peer.kind === 'block');
-    if (blocks.length <= SEPARATE_BLOCKS) return rule.peers.flatMap((peer) => this.#peer(peer, `${side}[${peer.index}]`));
-    const others = rule.peers.filter((peer) => peer.kind !== 'block');
-    return [...others.flatMap((peer) => this.#peer(peer, `${side}[${peer.index}]`)), ...this.#unitedBlocks(blocks, side)];
+    const pods = rule.peers.filter((peer) => peer.kind === 'pods');
+    const apart = rule.peers.filter((peer) => (peer.kind === 'block' ? blocks : pods).length <= separate);
+    return [
+      ...apart.flatMap((peer) => this.#peer(peer, `${side}[${peer.index}]`)),
+      ...(pods.length > separate ? this.#unitedPods(pods, side) : []),
+      ...(blocks.length > separate ? this.#unitedBlocks(blocks, side) : []),
+    ];
+  }
+
+  #unitedPods(peers: readonly PodPeer[], path: string): PeerMatch[] {
+    const groups = new Map(peers.map((peer) => this.#groupOf(peer)).map((group) => [groupKey(group), group]));
+    return this.#podPeers([...groups.values()], path);
+  }
+
+  #podPeers(groups: readonly GroupDefinition[], path: string): PeerMatch[] {
+    return this.#families.map((family) => ({ family, set: podSet(family, groups), groups, path }));
+  }
+
+  #groupOf(peer: PodPeer): GroupDefinition {
+    return { namespace: peer.namespaces ?? this.#policy.namespace, pods: peer.pods, local: false };
   }
 
   #unitedBlocks(blocks: readonly BlockPeer[], path: string): PeerMatch[] {
@@ -108,24 +150,18 @@ class ChainCompiler {
         return [];
       case 'block':
         return this.#blockPeer(peer.family, peer.ranges, peer.text, path);
-      case 'pods': {
-        const group = { namespace: peer.namespaces ?? this.#policy.namespace, pods: peer.pods, local: false };
-        return this.#families.map((family) => ({ family, set: podSet(family, group), group, path }));
-      }
+      case 'pods':
+        return this.#podPeers([this.#groupOf(peer)], path);
     }
   }
 
-  #admitPorts(peer: PeerMatch, { protocol, ranges, names }: PortGroup): void {
+  #admitNumbers(peer: PeerMatch, protocol: PolicyProtocol, ranges: readonly PortRange[]): void {
     const [first, second] = ranges;
     if (first !== undefined && second === undefined) {
       const everyPort = first.first === 0 && first.last === 65535;
       this.#admit(peer, protocol, everyPort ? undefined : first, undefined);
     } else if (first !== undefined) {
       this.#admit(peer, protocol, this.#use(portSet(ranges)), undefined);
-    }
-    for (const port of names) {
-      for (const family of peer.family === undefined ? this.#families : [peer.family])
-        this.#admitNamedPort({ ...peer, family }, family, protocol, port);
     }
   }
 
@@ -134,13 +170,15 @@ class ChainCompiler {
    * judged here. For egress it is any pod that the rule may reach; where the peer is pods, the set of their ports says both who and
    * which port, and the peer's own set is not needed. Never an external address (row 17), never a hostNetwork pod.
    */
-  #admitNamedPort(peer: PeerMatch, family: Family, protocol: PolicyProtocol, port: string): void {
+  #admitNamedPorts(peer: PeerMatch, family: Family, ports: readonly PortName[]): void {
     const ingress = this.#direction === 'ingress';
-    const group = ingress ? { namespace: this.#policy.namespace, pods: this.#policy.subject, local: true } : (peer.group ?? ALL_PODS);
-    const name = namedPortSetName(family, group, protocol, port);
-    const comment = `${protocol} port ${port} of ${describeGroup(group)}`;
-    const named = this.#use({ kind: 'named-ports', name, family, group, port, protocol, comment });
-    const peerSaidByName = !ingress && peer.group !== undefined;
+    const groups = ingress ? [{ namespace: this.#policy.namespace, pods: this.#policy.subject, local: true }] : (peer.groups ?? [ALL_PODS]);
+    const name = namedPortSetName(family, groups, ports);
+    const [only] = ports;
+    const what = only !== undefined && ports.length === 1 ? `${only.protocol} port ${only.name}` : `${ports.length} named ports`;
+    const comment = `${what} of ${describeGroups(groups)}`;
+    const named = this.#use({ kind: 'named-ports', name, family, groups, ports, comment });
+    const peerSaidByName = !ingress && peer.groups !== undefined;
     this.#admit(peerSaidByName ? { family, set: undefined, path: peer.path } : peer, undefined, undefined, named);
   }
 
@@ -157,8 +195,8 @@ class ChainCompiler {
 
 const ALL_PODS: GroupDefinition = { namespace: EVERYTHING, pods: EVERYTHING, local: false };
 
-function podSet(family: Family, group: GroupDefinition): SetDescription {
-  return { kind: 'pods', name: podSetName(family, group), family, group, comment: describeGroup(group) };
+function podSet(family: Family, groups: readonly GroupDefinition[]): SetDescription {
+  return { kind: 'pods', name: podSetName(family, groups), family, groups, comment: describeGroups(groups) };
 }
 
 function portSet(ranges: readonly PortRange[]): SetDescription {

@@ -1,7 +1,7 @@
 /** What a group's members put into a set. */
 import type { Member } from '../cluster/records.ts';
 import { type Address, familyOf } from '../policy/address.ts';
-import type { SetDescription, SetElement } from './objects.ts';
+import type { NamedPortElement, PortName, SetDescription, SetElement } from './objects.ts';
 
 /** Equal for equal elements, as a key of a Map. */
 export function elementKey(element: SetElement): Address | string {
@@ -12,20 +12,28 @@ export function addressOf(element: SetElement): Address {
   return typeof element === 'object' ? element.address : element;
 }
 
-/** What a member adds to a set. */
+function portKey({ name, protocol }: PortName): string {
+  return `${protocol} ${name}`;
+}
+
+/** What a member adds to a set; each element once. */
 export function elementsOf(description: SetDescription, { pod, addresses }: Member): readonly SetElement[] {
   switch (description.kind) {
     case 'pods':
       return addresses.filter((address) => familyOf(address) === description.family);
     case 'named-ports': {
-      const numbers = new Set<number>();
-      for (const { name, protocol, port } of pod.ports) {
-        if (name === description.port && protocol === description.protocol) numbers.add(port);
+      if (pod.ports.length === 0) return [];
+      const wanted = new Set(description.ports.map(portKey));
+      // Two names may be one number.
+      const ports = new Map<string, Omit<NamedPortElement, 'address'>>();
+      for (const named of pod.ports) {
+        const { protocol, port } = named;
+        if (wanted.has(portKey(named))) ports.set(`${protocol} ${port}`, { protocol, port });
       }
-      if (numbers.size === 0) return [];
+      if (ports.size === 0) return [];
       return addresses
         .filter((address) => familyOf(address) === description.family)
-        .flatMap((address) => [...numbers].map((port) => ({ address, protocol: description.protocol, port })));
+        .flatMap((address) => [...ports.values()].map((port) => ({ address, ...port })));
     }
     case 'block':
     case 'ports':

@@ -6,9 +6,9 @@ import { createHash } from 'node:crypto';
 import type { GroupDefinition } from '../cluster/groups.ts';
 import { groupKey } from '../cluster/groups.ts';
 import type { Family } from '../policy/address.ts';
-import type { Direction, PolicyProtocol } from '../policy/objects.ts';
+import type { Direction } from '../policy/objects.ts';
 import type { PortRange } from '../policy/ports.ts';
-import type { ObjectName } from './objects.ts';
+import type { ObjectName, PortName } from './objects.ts';
 
 /** Below the kernel's 255, so that there is room for what other backends put before a name. */
 const LONGEST_NAME = 200;
@@ -48,12 +48,29 @@ function groupName(group: GroupDefinition): string {
   return `${where.slice(0, LONGEST_HINT)}/${who.slice(0, LONGEST_HINT)}${group.local ? '/local' : ''}/${hash(groupKey(group))}`;
 }
 
-export function podSetName(family: Family, group: GroupDefinition): ObjectName {
-  return `pods-v${family}/${groupName(group)}`;
+/** The same for several groups, in any order: `pods-v4/3-selectors/5c0e…`. */
+function groupsName(groups: readonly GroupDefinition[]): string {
+  const [only] = groups;
+  if (only !== undefined && groups.length === 1) return groupName(only);
+  return `${groups.length}-selectors/${hash(groups.map(groupKey).sort().join('\n'))}`;
 }
 
-export function namedPortSetName(family: Family, group: GroupDefinition, protocol: PolicyProtocol, port: string): ObjectName {
-  return `port-v${family}/${protocol.toLowerCase()}/${readable(port).slice(0, 20)}.${hash(port)}/${groupName(group)}`;
+export function podSetName(family: Family, groups: readonly GroupDefinition[]): ObjectName {
+  return `pods-v${family}/${groupsName(groups)}`;
+}
+
+export function namedPortSetName(family: Family, groups: readonly GroupDefinition[], ports: readonly PortName[]): ObjectName {
+  const [only] = ports;
+  const what =
+    only !== undefined && ports.length === 1
+      ? `${only.protocol.toLowerCase()}/${readable(only.name).slice(0, 20)}.${hash(only.name)}`
+      : `${ports.length}-names/${hash(
+          ports
+            .map(({ name, protocol }) => `${protocol} ${name}`)
+            .sort()
+            .join('\n'),
+        )}`;
+  return `port-v${family}/${what}/${groupsName(groups)}`;
 }
 
 /** `block-v4/10.244.0.0-16/1f…`; `text` is the block and its exceptions as written, `exact` the ranges that are left. */
@@ -67,8 +84,13 @@ export function portSetName(ranges: readonly PortRange[]): ObjectName {
   return text.length <= LONGEST_HINT ? `ports/${text}` : `ports/${text.slice(0, LONGEST_HINT)}/${hash(text)}`;
 }
 
-/** What a group holds, for comments. */
-export function describeGroup({ namespace, pods, local }: GroupDefinition): string {
+/** What groups hold, for comments. */
+export function describeGroups(groups: readonly GroupDefinition[]): string {
+  const [only] = groups;
+  return only !== undefined && groups.length === 1 ? describeGroup(only) : `pods of ${groups.length} selectors`;
+}
+
+function describeGroup({ namespace, pods, local }: GroupDefinition): string {
   const where =
     typeof namespace === 'string' ? `namespace ${namespace}` : namespace.text === '' ? 'all namespaces' : `namespaces ${namespace.text}`;
   return `${pods.text === '' ? 'all pods' : `pods ${pods.text}`} of ${where}${local ? ' on this node' : ''}`;

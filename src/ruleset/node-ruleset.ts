@@ -17,10 +17,10 @@ import type { Address, Family } from '../policy/address.ts';
 import { familyOf } from '../policy/address.ts';
 import { type Auditing, ENFORCING, isAudited } from '../policy/mode.ts';
 import type { Direction, Policy } from '../policy/objects.ts';
-import { type CompiledChain, compilePolicy } from './compile.ts';
+import { COMPILE_LIMITS, type CompiledChain, type CompileLimits, compilePolicy } from './compile.ts';
 import { podChainName, policyChainName } from './names.ts';
 import { addressOf, elementKey, elementsOf } from './elements.ts';
-import type { ChainRule, DesiredChain, DesiredSet, ObjectName, Ruleset, SetDescription, SetElement } from './objects.ts';
+import type { ChainRule, DesiredChain, DesiredSet, ElementChanges, ObjectName, Ruleset, SetDescription, SetElement } from './objects.ts';
 import { type RulesetUpdate, UpdateInProgress } from './update.ts';
 
 const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
@@ -43,33 +43,82 @@ interface LocalPod {
 
 class SetState implements DesiredSet {
   readonly description: SetDescription;
-  readonly group: Group | undefined;
+  readonly groups: readonly Group[];
   references = 0;
+  /** Of several groups: how many of them have each element. */
+  readonly #counts = new Map<Address | string, { readonly element: SetElement; count: number }>();
 
-  constructor(description: SetDescription, group: Group | undefined) {
+  constructor(description: SetDescription, groups: readonly Group[]) {
     this.description = description;
-    this.group = group;
+    this.groups = groups;
+    if (!this.#isUnion) return;
+    for (const group of groups)
+      for (const { member } of group.members) for (const element of this.#elementsOf(member)) this.#count(element, 1);
+  }
+
+  get #isUnion(): boolean {
+    return this.groups.length > 1;
   }
 
   *elements(): Generator<SetElement> {
-    for (const { member } of this.group?.members ?? []) if (member !== undefined) yield* elementsOf(this.description, member);
+    if (this.#isUnion) for (const { element } of this.#counts.values()) yield element;
+    else for (const { member } of this.groups[0]?.members ?? []) yield* this.#elementsOf(member);
+  }
+
+  /** Follows what became of members of its groups. What one lost and another (or the same) has now stays where it is. */
+  follow(changes: Iterable<ReadonlyMap<PodRecord, Change<Member>>>): ElementChanges {
+    const add = new Map<Address | string, SetElement>();
+    const remove = new Map<Address | string, SetElement>();
+    const gone: SetElement[] = [];
+    const come: SetElement[] = [];
+    for (const members of changes) {
+      for (const { before, after } of members.values()) {
+        for (const element of this.#elementsOf(before)) gone.push(element);
+        for (const element of this.#elementsOf(after)) come.push(element);
+      }
+    }
+    for (const element of gone) if (this.#count(element, -1)) remove.set(elementKey(element), element);
+    for (const element of come) if (this.#count(element, 1)) add.set(elementKey(element), element);
+    for (const key of add.keys()) if (remove.delete(key)) add.delete(key);
+    return { add: [...add.values()], remove: [...remove.values()] };
+  }
+
+  #elementsOf(member: Member | undefined): readonly SetElement[] {
+    return member === undefined ? [] : elementsOf(this.description, member);
+  }
+
+  /** Whether the set has it now and had not, or the other way round. An element of one group is of one member. */
+  #count(element: SetElement, by: 1 | -1): boolean {
+    if (!this.#isUnion) return true;
+    const key = elementKey(element);
+    const known = this.#counts.get(key);
+    if (known === undefined) {
+      if (by === 1) this.#counts.set(key, { element, count: 1 });
+      return by === 1;
+    }
+    known.count += by;
+    if (known.count === 0) this.#counts.delete(key);
+    return known.count === 0;
   }
 }
 
 export class NodeRuleset implements Ruleset {
   readonly #cluster: Cluster;
   readonly #auditing: Auditing;
+  readonly #limits: CompileLimits;
   readonly #policies = new Map<string, ActivePolicy>();
   readonly #pods = new Map<string, LocalPod>();
+  readonly #closed = new Map<string, string>();
   readonly #sets = new Map<ObjectName, SetState>();
   readonly #setsByGroup = new Map<Group, Set<SetState>>();
   readonly #chains = new Map<ObjectName, DesiredChain>();
   readonly #verdicts = { ingress: new Map<Address, ObjectName>(), egress: new Map<Address, ObjectName>() };
   readonly #addressCount: Record<Family, number> = { 4: 0, 6: 0 };
 
-  constructor(cluster: Cluster, auditing: Auditing = ENFORCING) {
+  constructor(cluster: Cluster, auditing: Auditing = ENFORCING, limits: CompileLimits = COMPILE_LIMITS) {
     this.#cluster = cluster;
     this.#auditing = auditing;
+    this.#limits = limits;
   }
 
   get sets(): ReadonlyMap<ObjectName, DesiredSet> {
@@ -115,11 +164,48 @@ export class NodeRuleset implements Ruleset {
     if (this.#families().length !== families.length || this.#families()[0] !== families[0]) {
       for (const key of this.#policies.keys()) update.dirtyPolicies.add(key);
     }
+    return this.#finish(update, changes.groups);
+  }
+
+  /** Policies that isolate and admit nothing, whatever they say, and why: what they say cannot be brought into force. */
+  get closed(): ReadonlyMap<string, string> {
+    return this.#closed;
+  }
+
+  /**
+   * Closes policies for a reason, or (without one) opens them again. A policy that changes is opened as well: its new version has not been tried.
+   * What it returns is as of {@link update}, and as that to be brought into force.
+   */
+  setClosed(policies: Iterable<string>, reason: string | undefined): RulesetUpdate {
+    const update = new UpdateInProgress();
+    for (const key of policies) {
+      if (reason === undefined) this.#closed.delete(key);
+      else this.#closed.set(key, reason);
+      update.dirtyPolicies.add(key);
+    }
+    return this.#finish(update, new Map());
+  }
+
+  /** Rules and elements that a policy has here; those of sets that several policies share count for each. */
+  costOf(policy: string): number {
+    let cost = 0;
+    for (const { chain, sets } of this.#policies.get(policy)?.compiled ?? []) {
+      cost += chain.rules.length;
+      for (const description of sets.values()) {
+        if (description.kind === 'block' || description.kind === 'ports') cost += description.ranges.length;
+        else for (const group of this.#sets.get(description.name)?.groups ?? []) cost += group.members.size;
+      }
+    }
+    return cost;
+  }
+
+  #finish(update: UpdateInProgress, groups: ClusterChanges['groups']): RulesetUpdate {
     for (const key of update.dirtyPolicies) this.#recompile(key, update);
     this.#dropUnusedSets(update);
-    for (const [group, members] of changes.groups) this.#followGroup(group, members, update);
+    this.#followGroups(groups, update);
     for (const key of update.dirtyPods) this.#rebuildPodChains(key, update);
-    return { changes: update.finish(this.#chains, this.#sets, this.#verdicts), ...this.#affectedFlows(update) };
+    const changes = update.finish(this.#chains, this.#sets, this.#verdicts);
+    return { changes, ...this.#affectedFlows(update), compiled: update.dirtyPolicies };
   }
 
   // --- who is selected by what
@@ -137,6 +223,7 @@ export class NodeRuleset implements Ruleset {
     }
     active?.subjects.clear();
     update.dirtyPolicies.add(key);
+    this.#closed.delete(key);
     if (policy === undefined) return;
     for (const record of this.#cluster.localMembers(policy.namespace)) {
       if (!this.#cluster.selects(policy, record)) continue;
@@ -198,7 +285,7 @@ export class NodeRuleset implements Ruleset {
     const isActive = active.subjects.size > 0;
     active.compiled = isActive
       ? DIRECTIONS.filter((direction) => active.policy[direction] !== undefined).map((direction) =>
-          compilePolicy(active.policy, direction, families),
+          this.#compile(key, active.policy, direction, families),
         )
       : [];
     if (!isActive) this.#policies.delete(key);
@@ -218,14 +305,29 @@ export class NodeRuleset implements Ruleset {
     }
   }
 
+  /** A policy whose compilation fails, which is a defect of Sluice, isolates and admits nothing. */
+  #compile(key: string, policy: Policy, direction: Direction, families: readonly Family[]): CompiledChain {
+    const nothing: Policy = { ...policy, [direction]: [] };
+    if (this.#closed.has(key)) return compilePolicy(nothing, direction, families, this.#limits);
+    try {
+      return compilePolicy(policy, direction, families, this.#limits);
+    } catch (error) {
+      this.#closed.set(
+        key,
+        `making its rules failed, which is a defect of Sluice: ${error instanceof Error ? error.message : 'of no known kind'}`,
+      );
+      return compilePolicy(nothing, direction, families, this.#limits);
+    }
+  }
+
   #acquireSet(description: SetDescription, update: UpdateInProgress): void {
     let set = this.#sets.get(description.name);
     if (set === undefined) {
-      const group = 'group' in description ? this.#cluster.acquireGroup(description.group) : undefined;
-      set = new SetState(description, group);
+      const groups = 'groups' in description ? description.groups.map((group) => this.#cluster.acquireGroup(group)) : [];
+      set = new SetState(description, groups);
       this.#sets.set(description.name, set);
       update.addedSets.set(description.name, set);
-      if (group !== undefined) {
+      for (const group of groups) {
         const sets = this.#setsByGroup.get(group);
         if (sets === undefined) this.#setsByGroup.set(group, new Set([set]));
         else sets.add(set);
@@ -246,26 +348,30 @@ export class NodeRuleset implements Ruleset {
       if (set === undefined || set.references > 0) continue;
       this.#sets.delete(name);
       if (!update.addedSets.delete(name)) update.removedSets.push(set.description);
-      if (set.group === undefined) continue;
-      const sets = this.#setsByGroup.get(set.group);
-      sets?.delete(set);
-      if (sets?.size === 0) this.#setsByGroup.delete(set.group);
-      this.#cluster.releaseGroup(set.group);
+      for (const group of set.groups) {
+        const sets = this.#setsByGroup.get(group);
+        sets?.delete(set);
+        if (sets?.size === 0) this.#setsByGroup.delete(group);
+        this.#cluster.releaseGroup(group);
+      }
     }
   }
 
-  #followGroup(group: Group, members: ReadonlyMap<PodRecord, Change<Member>>, update: UpdateInProgress): void {
-    for (const set of this.#setsByGroup.get(group) ?? []) {
-      if (update.addedSets.has(set.description.name)) continue;
-      const add = new Map<Address | string, SetElement>();
-      const remove = new Map<Address | string, SetElement>();
-      for (const { before, after } of members.values()) {
-        for (const element of before === undefined ? [] : elementsOf(set.description, before)) remove.set(elementKey(element), element);
-        for (const element of after === undefined ? [] : elementsOf(set.description, after)) add.set(elementKey(element), element);
+  #followGroups(changes: ClusterChanges['groups'], update: UpdateInProgress): void {
+    /** Of a set of several groups each change is taken in once. */
+    const bySet = new Map<SetState, ReadonlyMap<PodRecord, Change<Member>>[]>();
+    for (const [group, members] of changes) {
+      for (const set of this.#setsByGroup.get(group) ?? []) {
+        // Made of the members of now.
+        if (update.addedSets.has(set.description.name)) continue;
+        const known = bySet.get(set);
+        if (known === undefined) bySet.set(set, [members]);
+        else known.push(members);
       }
-      // What one member lost and another (or the same) has now stays where it is.
-      for (const key of add.keys()) if (remove.delete(key)) add.delete(key);
-      if (add.size + remove.size > 0) update.elements.set(set.description.name, { add: [...add.values()], remove: [...remove.values()] });
+    }
+    for (const [set, members] of bySet) {
+      const elements = set.follow(members);
+      if (elements.add.length + elements.remove.length > 0) update.elements.set(set.description.name, elements);
     }
   }
 

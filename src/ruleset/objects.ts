@@ -12,16 +12,24 @@ import type { GroupDefinition } from '../cluster/groups.ts';
 export type ObjectName = string;
 
 export type SetDescription =
-  /** The addresses of one family of a group's members. */
-  | { readonly kind: 'pods'; readonly name: ObjectName; readonly family: Family; readonly group: GroupDefinition; readonly comment: string }
-  /** `address . protocol . port` of each member's container ports of this name and protocol (rows 15 and 16). */
+  /** The addresses of one family of the members of any of these groups. */
+  | {
+      readonly kind: 'pods';
+      readonly name: ObjectName;
+      readonly family: Family;
+      /** Each once. */
+      readonly groups: readonly GroupDefinition[];
+      readonly comment: string;
+    }
+  /** `address . protocol . port` of each member's container ports of any of these names and protocols (rows 15 and 16). */
   | {
       readonly kind: 'named-ports';
       readonly name: ObjectName;
       readonly family: Family;
-      readonly group: GroupDefinition;
-      readonly port: string;
-      readonly protocol: PolicyProtocol;
+      /** Each once. */
+      readonly groups: readonly GroupDefinition[];
+      /** Each once. */
+      readonly ports: readonly PortName[];
       readonly comment: string;
     }
   /** What an ipBlock leaves of itself: disjoint, ascending. Never changes. */
@@ -34,6 +42,12 @@ export type SetDescription =
     }
   /** Several port ranges. Never changes. */
   | { readonly kind: 'ports'; readonly name: ObjectName; readonly ranges: readonly PortRange[]; readonly comment: string };
+
+/** The name of a container port, and its protocol. */
+export interface PortName {
+  readonly name: string;
+  readonly protocol: PolicyProtocol;
+}
 
 export interface NamedPortElement {
   readonly address: Address;

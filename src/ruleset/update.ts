@@ -19,6 +19,8 @@ export interface RulesetUpdate {
   readonly tightened: ReadonlySet<Address>;
   /** Every flow that was stopped and may go on now has one of these, or of `tightened`. */
   readonly loosened: ReadonlySet<Address>;
+  /** Keys of the policies whose rules were made anew. */
+  readonly compiled: ReadonlySet<string>;
 }
 
 /** What one update has found so far. */

@@ -5,6 +5,7 @@
  * Of an object only the projected fields are kept downstream, and here its key and version: enough to tell, after a list, what is gone
  * and what is as it was. A list after the first is handed on in one piece when it is complete: the difference, and nothing else.
  */
+import { createHash } from 'node:crypto';
 import { keyOf, type ObjectKind, project, readKey } from '../kubernetes/projections.ts';
 import { severityOf } from '../kubernetes/report.ts';
 import { Sharing } from '../kubernetes/sharing.ts';
@@ -126,8 +127,8 @@ class KindFeed {
   readonly #onListed: (count: number) => void;
   /** Version of every object that is there, by key. */
   readonly #versions = new Map<string, string>();
-  /** Objects that something is wrong with. */
-  readonly #faulty = new Set<string>();
+  /** A hash of what is wrong with each object that something is wrong with: what has been told is not told again with every update. */
+  readonly #faulty = new Map<string, string>();
   #pending: SourceEvent[] = [];
   /** The keys that a list has brought so far; undefined while none is under way. */
   #seen: Set<string> | undefined;
@@ -198,8 +199,11 @@ class KindFeed {
 
   #tellProblems(key: string | undefined, problems: readonly Problem[]): void {
     const origin = `${this.kind} ${key ?? 'without a name'}`;
-    if (problems.length > 0) this.#faulty.add(origin);
-    else if (!this.#faulty.delete(origin)) return;
+    if (problems.length > 0) {
+      const hash = createHash('sha256').update(JSON.stringify(problems)).digest('base64');
+      if (this.#faulty.get(origin) === hash) return;
+      this.#faulty.set(origin, hash);
+    } else if (!this.#faulty.delete(origin)) return;
     this.#listener.problems(
       origin,
       problems.map((problem): SourceProblem => ({ ...problem, severity: severityOf(problem), origin, object: origin })),

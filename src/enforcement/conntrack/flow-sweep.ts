@@ -121,7 +121,7 @@ export class FlowSweep {
   sweep(addresses: ReadonlySet<Address>): SweepResult {
     const tally = new Tally();
     for (const flow of this.#flows(addresses)) this.#take(flow, addresses, tally);
-    tally.failures.push(...this.#apply(tally.takeChanges()));
+    for (const each of this.#apply(tally.takeChanges())) tally.failures.push(each);
     if (tally.cut + tally.stayCut > 0) this.#mayHaveCut = true;
     return tally;
   }
@@ -136,11 +136,11 @@ export class FlowSweep {
     for (const flow of this.#options.conntrack.flows()) {
       this.#take(flow, undefined, tally);
       if (!slices.isOver) continue;
-      tally.failures.push(...this.#apply(tally.takeChanges()));
+      for (const each of this.#apply(tally.takeChanges())) tally.failures.push(each);
       await slices.pause();
       if (signal?.aborted === true) break;
     }
-    tally.failures.push(...this.#apply(tally.takeChanges()));
+    for (const each of this.#apply(tally.takeChanges())) tally.failures.push(each);
     this.#mayHaveCut = tally.cut + tally.stayCut > 0 || signal?.aborted === true;
     return tally;
   }

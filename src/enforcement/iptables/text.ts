@@ -152,8 +152,8 @@ function podLines(ruleset: Ruleset, chain: DesiredChain, family: Family, { logGr
     } else if (rule.kind === 'jump') {
       const policy = ruleset.chains.get(rule.chain);
       for (const admit of policy?.rules ?? [])
-        if (admit.kind === 'admit') lines.push(...admitLines(ruleset, chain, policy?.of ?? '', admit, family));
-    } else lines.push(...admitLines(ruleset, chain, chain.of, rule, family));
+        if (admit.kind === 'admit') for (const each of admitLines(ruleset, chain, policy?.of ?? '', admit, family)) lines.push(each);
+    } else for (const each of admitLines(ruleset, chain, chain.of, rule, family)) lines.push(each);
   }
   if (logGroup !== undefined) {
     const limit = `-m limit --limit ${LOGGED_A_SECOND}/sec --limit-burst ${LOGGED_AT_ONCE}`;

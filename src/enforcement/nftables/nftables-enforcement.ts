@@ -182,11 +182,14 @@ export class NftablesEnforcement implements Enforcement {
     }
     const added = changes.addedChains.map((chain) => renderChain(chain, this.#table));
     for (const { chain } of added) operations.push({ op: 'add', chain });
-    for (const chain of added) operations.push(...ruleDifferences(chain, []));
-    for (const chain of changes.changedChains) operations.push(...this.#patchChain(renderChain(chain, this.#table)));
+    for (const chain of added) for (const operation of ruleDifferences(chain, [])) operations.push(operation);
+    for (const chain of changes.changedChains) {
+      for (const operation of this.#patchChain(renderChain(chain, this.#table))) operations.push(operation);
+    }
     for (const direction of DIRECTIONS) {
       const { set, remove } = changes.verdicts[direction];
-      operations.push(...verdictOperations('delete', direction, remove), ...verdictOperations('add', direction, set));
+      for (const operation of verdictOperations('delete', direction, remove)) operations.push(operation);
+      for (const operation of verdictOperations('add', direction, set)) operations.push(operation);
     }
     for (const { name } of changes.removedChains) operations.push({ op: 'flush', rules: { ...reference, chain: name } });
     for (const { name } of changes.removedChains) operations.push({ op: 'delete', chain: { ...reference, name } });

@@ -183,7 +183,9 @@ class RuleWords {
         const names = fields.map((field) => this.#nameOf(field)).join(' . ');
         const to = destination === undefined ? [] : [destination === 'verdict' ? 'vmap' : `map => [register ${destination}]`];
         this.#say(...fields);
-        this.#words.push(names, ...(invert === true ? ['!='] : []), ...to, this.#setText(set));
+        this.#words.push(names, ...(invert === true ? ['!='] : []));
+        for (const word of to) this.#words.push(word);
+        this.#words.push(this.#setText(set));
         break;
       }
       case 'immediate':

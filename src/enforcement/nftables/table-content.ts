@@ -87,10 +87,13 @@ export async function differences(desired: DesiredTable, connection: TableReader
     if (!sets.has(definition.name)) operations.push({ op: 'add', set: definition });
     const changes = elementDifferences(set, sets.has(definition.name) ? connection : undefined);
     // Their elements name chains, which have to be complete by then.
-    (definition.data === undefined ? operations : verdictMaps).push(...changes);
+    const target = definition.data === undefined ? operations : verdictMaps;
+    for (const change of changes) target.push(change);
   }
-  for (const wanted of wantedChains) operations.push(...ruleDifferences(wanted, rulesByChain.get(wanted.chain.name) ?? []));
-  operations.push(...verdictMaps);
+  for (const wanted of wantedChains) {
+    for (const change of ruleDifferences(wanted, rulesByChain.get(wanted.chain.name) ?? [])) operations.push(change);
+  }
+  for (const each of verdictMaps) operations.push(each);
   const wantedNames = new Set(wantedChains.map(({ chain }) => chain.name));
   const leftChains = [...chains.keys()].filter((chain) => !wantedNames.has(chain));
   for (const chain of leftChains) operations.push({ op: 'flush', rules: { ...reference, chain } });
@@ -110,9 +113,12 @@ function createTable(desired: DesiredTable): Operation[] {
   const chains = [...desired.chains];
   for (const { definition } of sets) operations.push({ op: 'add', set: definition });
   for (const { chain } of chains) operations.push({ op: 'add', chain });
-  for (const set of sets) if (set.definition.data === undefined) operations.push(...elementDifferences(set, undefined));
-  for (const chain of chains) operations.push(...ruleDifferences(chain, []));
-  for (const set of sets) if (set.definition.data !== undefined) operations.push(...elementDifferences(set, undefined));
+  const fill = (set: DesiredTableSet): void => {
+    for (const change of elementDifferences(set, undefined)) operations.push(change);
+  };
+  for (const set of sets) if (set.definition.data === undefined) fill(set);
+  for (const chain of chains) for (const change of ruleDifferences(chain, [])) operations.push(change);
+  for (const set of sets) if (set.definition.data !== undefined) fill(set);
   return operations;
 }
 

@@ -39,7 +39,7 @@ export function runBatch(
         done(outcome);
         return;
       }
-      results.push(...outcome);
+      for (const each of outcome) results.push(each);
       next(at + WAVE);
     });
     wave.start();

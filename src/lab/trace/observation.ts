@@ -125,7 +125,7 @@ class Sightings {
     if (this.#fingerprint === undefined) {
       const first = frames.find((captured) => this.#isFirst(captured));
       if (first === undefined) {
-        this.#undecided.push(...frames);
+        for (const each of frames) this.#undecided.push(each);
         return [];
       }
       const packet = this.#packetOf(first);

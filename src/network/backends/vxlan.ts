@@ -58,7 +58,7 @@ export class VxlanBackend implements Backend {
       gbp: conf.gbp,
     }));
     // Pods have one MTU for both families: what fits into either. flanneld says what IPv4 has, and large IPv6 packets are lost.
-    this.mtu = Math.min(...this.devices.map((device) => device.mtu));
+    this.mtu = this.devices.reduce((least, device) => Math.min(least, device.mtu), Number.POSITIVE_INFINITY);
   }
 
   data(family: Family): string {
@@ -72,7 +72,7 @@ export class VxlanBackend implements Backend {
     for (const [own, peer] of commonFamilies(this.#options.node.families, lease)) {
       const added = this.#entries(own, peer, routeTo);
       if (typeof added === 'string') problems.push(added);
-      else entries.push(...added);
+      else for (const each of added) entries.push(each);
     }
     return { entries, problems };
   }

@@ -140,9 +140,9 @@ function chainChange(
   const others = ours.filter((text) => !sameRule(text, jump));
   const lines: string[] = [];
   if (others.length > 0) tell(`${base}: rules of an older version were there`);
-  lines.push(...others.map((text) => `-D ${base} ${text}`));
+  for (const each of others.map((text) => `-D ${base} ${text}`)) lines.push(each);
   if (rules === undefined) {
-    lines.push(...jumps.map(() => `-D ${base} ${jump}`));
+    for (const each of jumps.map(() => `-D ${base} ${jump}`)) lines.push(each);
     if (known !== undefined) lines.push(`-F ${chain}`, `-X ${chain}`);
     if (jumps.length > 0 || known !== undefined) tell(`${chain}: was there`);
     return lines;
@@ -151,14 +151,14 @@ function chainChange(
     tell(`${chain}: ${known === undefined ? 'was missing' : 'its rules were others'}`);
     // Makes the chain, or empties it.
     lines.unshift(`:${chain} - [0:0]`);
-    lines.push(...rules.map((text) => `-A ${chain} ${text}`));
+    for (const each of rules.map((text) => `-A ${chain} ${text}`)) lines.push(each);
   }
   if (jumps.length === 0) {
     tell(`${base}: the jump to ${chain} was missing`);
     lines.push(`-A ${base} ${jump}`);
   } else if (jumps.length > 1) {
     tell(`${base}: there was more than one jump to ${chain}`);
-    lines.push(...jumps.slice(1).map(() => `-D ${base} ${jump}`));
+    for (const each of jumps.slice(1).map(() => `-D ${base} ${jump}`)) lines.push(each);
   }
   return lines;
 }

@@ -133,7 +133,7 @@ export class IptablesMasquerade {
         if (tries === TRIES || (error instanceof SluiceError && error.code === 'IPTABLES_MISSING')) throw error;
         continue;
       }
-      repaired.push(...change.what);
+      for (const each of change.what) repaired.push(each);
     }
     return repaired;
   }
@@ -166,7 +166,7 @@ export async function removeIptablesChains(connection: NftConnection | undefined
     const change = programs === undefined ? undefined : iptablesChange(wanted, await programs.save());
     if (programs === undefined || change === undefined) continue;
     await programs.restore(change.input);
-    removed.push(...change.chains.map((chain) => `${programs.program} ${chain}`));
+    for (const each of change.chains.map((chain) => `${programs.program} ${chain}`)) removed.push(each);
   }
   return removed;
 }

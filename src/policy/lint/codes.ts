@@ -4,6 +4,7 @@
  *
  * Codes are stable: one that goes out of use is not used for anything else.
  */
+import { POLICY_BUDGET } from '../budget.ts';
 import { PROBLEMS, type ProblemCode } from '../problems.ts';
 import type { LintSeverity } from './finding.ts';
 
@@ -558,6 +559,20 @@ const READ: Readonly<Record<ProblemCode, Omit<CodeEntry, 'severity'> & { readonl
     example: 'podSelector: {matchExpressions: [{key: app, operator: In, values: [web, 1]}]}',
     instead: 'podSelector: {matchExpressions: [{key: app, operator: In, values: [web, "1"]}]}',
     remedy: 'write text of at most 63 letters, digits, dashes, dots and underscores, numbers in quotes',
+  },
+  POLICY_TOO_LARGE: {
+    summary: 'a policy larger than what a node carries',
+    meaning: `Of one direction ${POLICY_BUDGET.rules.toLocaleString('en')} rules are carried, and ${POLICY_BUDGET.entries.toLocaleString('en')} peers, exceptions, ports and values of selectors: others would pay for more with their time and memory. What is beyond admits nothing.`,
+    example: `podSelector: {}\ningress: [${Array.from({ length: POLICY_BUDGET.rules + 1 }, () => '{}').join(', ')}]`,
+    instead: 'podSelector: {}\ningress: [{}]',
+    remedy: 'write several policies, or larger blocks and fewer selectors',
+  },
+  PROBLEMS_MORE: {
+    summary: 'more problems than are told',
+    meaning: 'Of each severity the first twenty problems of an object are told, and how many more there are.',
+    example: `podSelector: {}\ningress:\n- ports: [${Array.from({ length: 21 }, () => '{port: 0}').join(', ')}]`,
+    instead: 'podSelector: {}\ningress:\n- ports: [{port: 80}]',
+    remedy: 'mend what is told, and look again',
   },
 };
 

@@ -63,7 +63,7 @@ export function lint(input: LintInput, wanted?: ReadonlySet<LintCode>): LintResu
     const codes = check.codes.filter((code) => wanted?.has(code) ?? true);
     if (codes.length === 0) continue;
     if (check.needs === 'pods' && !hasPods) {
-      skipped.push(...codes);
+      for (const each of codes) skipped.push(each);
       continue;
     }
     for (const found of check.run(cluster)) if (codes.includes(found.code)) findings.push(found);

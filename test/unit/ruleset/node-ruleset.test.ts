@@ -3,6 +3,7 @@ import { Cluster } from '../../../src/cluster/cluster.ts';
 import { type Address, familyOf, parseAddress } from '../../../src/policy/address.ts';
 import { evaluate } from '../../../src/policy/evaluate.ts';
 import type { Auditing } from '../../../src/policy/mode.ts';
+import { COMPILE_LIMITS, type CompileLimits } from '../../../src/ruleset/compile.ts';
 import { NodeRuleset } from '../../../src/ruleset/node-ruleset.ts';
 import { isEmpty } from '../../../src/ruleset/objects.ts';
 import { ClusterGenerator, OUTSIDE } from '../../random/cluster.ts';
@@ -25,17 +26,23 @@ const AUDITINGS: readonly Auditing[] = [
   { mode: 'audit', namespaces: true },
 ];
 
+/** One of these a seed: with the second nearly every rule of several peers or names is united. */
+const LIMITS: readonly CompileLimits[] = [COMPILE_LIMITS, { peers: 1, rules: 1 }, { peers: 2, rules: 4 }];
+
 interface TestNode {
   readonly history: History;
   readonly cluster: Cluster;
   readonly ruleset: NodeRuleset;
   readonly auditing: Auditing;
+  readonly limits: CompileLimits;
 }
 
 function nodeOf(seed: number): TestNode {
   const auditing = AUDITINGS[seed % AUDITINGS.length] ?? assert.fail();
+  const limits = LIMITS[seed % LIMITS.length] ?? assert.fail();
   const cluster = new Cluster(NODE);
-  return { history: new History(new ClusterGenerator(seed), seed), cluster, ruleset: new NodeRuleset(cluster, auditing), auditing };
+  const history = new History(new ClusterGenerator(seed), seed);
+  return { history, cluster, ruleset: new NodeRuleset(cluster, auditing, limits), auditing, limits };
 }
 
 /** Whether what a pod of this namespace refuses is let through, by what the objects say. */
@@ -48,14 +55,14 @@ function isLetThrough({ history, auditing }: TestNode, namespace: string): boole
 describe('node ruleset', () => {
   it('is the same by differences as from the start, and its changes lead from each state to the next', () => {
     for (let seed = 1; seed <= 40; seed++) {
-      const { history, cluster, ruleset, auditing } = nodeOf(seed);
+      const { history, cluster, ruleset, auditing, limits } = nodeOf(seed);
       const replica = new Replica();
       for (let step = 0; step < 30; step++) {
         replica.apply(ruleset.update(cluster.apply(history.batch())).changes);
         if (step % 5 !== 4) continue;
         assert.deepEqual(replica, Replica.of(ruleset), `seed ${seed}, step ${step}: what the changes led to`);
         const freshCluster = new Cluster(NODE);
-        const fresh = new NodeRuleset(freshCluster, auditing);
+        const fresh = new NodeRuleset(freshCluster, auditing, limits);
         fresh.update(freshCluster.apply(history.state.values()));
         assert.deepEqual(replica, Replica.of(fresh), `seed ${seed}, step ${step}: what a fresh start gives`);
       }
@@ -203,6 +210,111 @@ describe('node ruleset', () => {
       many.replica.judges('ingress', { source: address(source), destination: address('10.244.1.2'), protocol: 'TCP', port: 80 }) ===
       'admitted';
     assert.deepEqual(['192.0.0.6', '192.0.0.7', '192.0.0.8', '192.0.1.243', '192.0.1.244'].map(asks), [true, false, true, true, false]);
+  });
+
+  /** The rules of one policy of x that selects a pod of this node, beside pods of x with `labels`, one each and all of them elsewhere. */
+  function largeRule(direction: 'ingress' | 'egress', peers: readonly unknown[], ports: readonly unknown[]) {
+    const cluster = new Cluster(NODE);
+    const ruleset = new NodeRuleset(cluster);
+    const field = direction === 'ingress' ? 'from' : 'to';
+    const spec = {
+      podSelector: { matchLabels: { app: 'here' } },
+      policyTypes: ['Ingress', 'Egress'],
+      [direction]: [{ [field]: peers, ports }],
+    };
+    const pod = (name: string, node: string, ip: string, app: string, port: number) =>
+      upsertOf({
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name, namespace: 'x', labels: { app } },
+        spec: { nodeName: node, containers: [{ ports: [{ name: `n${port}`, containerPort: port }] }] },
+        status: { podIPs: [{ ip }, { ip: `fd00::${ip.split('.').at(-1)}` }] },
+      });
+    ruleset.update(
+      cluster.apply([
+        pod('here', NODE, '10.244.1.2', 'here', 7),
+        pod('a', 'node-b', '10.244.2.3', 'l3', 8),
+        pod('b', 'node-b', '10.244.2.4', 'l400', 9),
+        pod('c', 'node-b', '10.244.2.5', 'other', 8),
+        upsertOf({ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { name: 'p', namespace: 'x' }, spec }),
+      ]),
+    );
+    return { ruleset, rules: ruleset.chains.get(`policy/x/p/${direction}`)?.rules.length ?? 0, replica: Replica.of(ruleset) };
+  }
+
+  const selectors = Array.from({ length: 260 }, (_, index) => ({ podSelector: { matchLabels: { app: `l${index}` } } }));
+  const names = Array.from({ length: 260 }, (_, index) => ({ port: `n${index}`, protocol: index % 2 === 0 ? 'TCP' : 'UDP' }));
+  const numbers = Array.from({ length: 260 }, (_, index) => ({ port: 1000 + index * 2, protocol: index % 2 === 0 ? 'TCP' : 'UDP' }));
+  const blocks = Array.from({ length: 260 }, (_, index) => ({ ipBlock: { cidr: `192.0.${index % 256}.${index >> 8}/32` } }));
+  for (const direction of ['ingress', 'egress'] as const) {
+    for (const [what, peers, ports, most] of [
+      ['selectors and named ports', selectors, names, 2],
+      ['selectors and numbers', selectors, numbers, 4],
+      ['selectors, blocks, names and numbers', [...selectors, ...blocks], [...names, ...numbers], 9],
+      ['blocks and names', blocks, names, 1],
+      ['as many selectors and names as are just not united', selectors.slice(0, 4), names.slice(0, 8), 64],
+    ] as const) {
+      it(`makes of an ${direction} rule of many ${what} sums, and no product`, () => {
+        const { rules, ruleset } = largeRule(direction, peers, ports);
+        assert.ok(rules > 0 && rules <= most, `${rules} rules`);
+        assert.ok(ruleset.sets.size <= most * 2, `${ruleset.sets.size} sets`);
+      });
+    }
+  }
+
+  it('admits by a rule that was united exactly whom its peers and ports say', () => {
+    const from = (last: number) => address(`10.244.2.${last}`);
+    const here = address('10.244.1.2');
+    const ingress = largeRule('ingress', selectors, [{ port: 'n7' }, ...names.slice(10)]).replica;
+    // a is selected, b and c are not; the name is the number that the pod of this node has.
+    assert.equal(ingress.judges('ingress', { source: from(3), destination: here, protocol: 'TCP', port: 7 }), 'admitted');
+    assert.equal(ingress.judges('ingress', { source: from(3), destination: here, protocol: 'TCP', port: 8 }), 'refused');
+    assert.equal(ingress.judges('ingress', { source: from(4), destination: here, protocol: 'TCP', port: 7 }), 'refused');
+    const egress = largeRule('egress', selectors, names).replica;
+    assert.equal(egress.judges('egress', { source: here, destination: from(3), protocol: 'TCP', port: 8 }), 'admitted');
+    assert.equal(egress.judges('egress', { source: here, destination: from(3), protocol: 'TCP', port: 9 }), 'refused');
+    assert.equal(
+      egress.judges('egress', { source: here, destination: from(5), protocol: 'TCP', port: 8 }),
+      'refused',
+      'has the port, and is not selected',
+    );
+  });
+
+  it('keeps an element of a set of several selectors as long as one of them selects its pod', () => {
+    const cluster = new Cluster(NODE);
+    const ruleset = new NodeRuleset(cluster, undefined, { peers: 1, rules: 1 });
+    const pod = (name: string, node: string, ip: string, labels: Readonly<Record<string, string>>) =>
+      upsertOf({
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name, namespace: 'x', labels },
+        spec: { nodeName: node, containers: [] },
+        status: { podIPs: [{ ip }] },
+      });
+    const peers = [{ podSelector: { matchLabels: { a: '1' } } }, { podSelector: { matchLabels: { b: '1' } } }];
+    const spec = { podSelector: {}, ingress: [{ from: peers }] };
+    const replica = new Replica();
+    const apply = (...events: Parameters<Cluster['apply']>[0] extends Iterable<infer E> ? E[] : never): void => {
+      replica.apply(ruleset.update(cluster.apply(events)).changes);
+      assert.deepEqual(replica, Replica.of(ruleset));
+    };
+    apply(
+      pod('here', NODE, '10.244.1.2', {}),
+      upsertOf({ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { name: 'p', namespace: 'x' }, spec }),
+    );
+    const question = { source: address('10.244.2.3'), destination: address('10.244.1.2'), protocol: 'TCP', port: 80 } as const;
+    for (const [labels, expected] of [
+      [{ a: '1', b: '1' }, 'admitted'],
+      [{ b: '1' }, 'admitted'],
+      [{ a: '1' }, 'admitted'],
+      [{}, 'refused'],
+      [{ a: '1', b: '1' }, 'admitted'],
+    ] as const) {
+      apply(pod('other', 'node-b', '10.244.2.3', labels));
+      assert.equal(replica.judges('ingress', question), expected, JSON.stringify(labels));
+    }
+    apply({ type: 'delete', kind: 'Pod', key: 'x/other' });
+    assert.equal(replica.judges('ingress', question), 'refused');
   });
 
   it('changes nothing where nothing that policy is made of changed', () => {

@@ -35,7 +35,7 @@ export class RuleContext {
   }
 
   push(...expressions: readonly Expression[]): void {
-    this.expressions.push(...expressions);
+    for (const each of expressions) this.expressions.push(each);
   }
 
   /**
