@@ -60,7 +60,7 @@ export class ManifestSet {
     for (const { id, problems: faults } of manifest.refusals) {
       const kept = id === undefined ? [...(before?.statements.keys() ?? [])] : before?.statements.has(id) ? [id] : [];
       const missing = kept.filter((id) => !statements.has(id));
-      problems.push(...faults.map((fault) => ({ ...fault, message: `${fault.message}; ${consequence(id, missing, statements)}` })));
+      for (const fault of faults) problems.push({ ...fault, message: `${fault.message}; ${consequence(id, missing, statements)}` });
     }
     for (const { id } of manifest.refusals) {
       for (const [known, statement] of before?.statements ?? []) {

@@ -171,7 +171,7 @@ class ManifestReader implements Manifest {
     if (object !== undefined && key !== undefined) {
       const projected = { kind, key, object } as ClusterObject; // kind and object come from one call of project
       this.statements.push({ id: idOf(kind, key), object: projected, origin, line: this.#lineOf(document, at) });
-      this.problems.push(...placed);
+      for (const problem of placed) this.problems.push(problem);
       this.#visitor?.read({
         kind,
         apiVersion: expected,
