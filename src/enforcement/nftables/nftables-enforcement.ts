@@ -14,7 +14,7 @@ import { desiredTable, tableSet, verdictsOf } from './desired-table.ts';
 import { DIRECTIONS, FAMILIES, FAMILY, TABLE, type TableOptions, verdictMapName } from './frame.ts';
 import { otherEngines } from './other-engines.ts';
 import { renderChain, renderElements, renderVerdicts } from './render.ts';
-import { canonicalOf, type DesiredTableChain, differences, ruleDifferences } from './table-content.ts';
+import { canonicalOf, type DesiredTableChain, differences, replacement, ruleDifferences } from './table-content.ts';
 
 /** Above this a commit is sent from another thread, so that it does not hold up the event loop. */
 const LARGE_COMMIT_OPERATIONS = 2_000;
@@ -48,6 +48,7 @@ export class NftablesEnforcement implements Enforcement {
   /** What became of `auto`. */
   readonly ownership: 'owned' | 'shared';
   readonly #connection: NftConnection;
+  #patchRefused = false;
   readonly #monitor: Monitor;
   readonly #table: TableOptions;
 
@@ -90,9 +91,19 @@ export class NftablesEnforcement implements Enforcement {
 
   async synchronize(ruleset: Ruleset): Promise<CommitReport> {
     const started = performance.now();
-    const operations = await differences(desiredTable(ruleset, this.#table), this.#connection);
-    // May be of any size: what is made anew is not counted before it is sent.
-    if (operations.length > 0) await this.#commitLarge(operations);
+    const desired = desiredTable(ruleset, this.#table);
+    // Where the kernel has refused a patch, its table is not what it seems to be: it is made anew. Where it refuses that as well, what is
+    // desired may be at fault, and a patch is tried again.
+    const isReplaced = this.#patchRefused;
+    this.#patchRefused = false;
+    const operations = isReplaced ? replacement(desired, this.#connection) : await differences(desired, this.#connection);
+    try {
+      // May be of any size: what is made anew is not counted before it is sent.
+      if (operations.length > 0) await this.#commitLarge(operations);
+    } catch (error) {
+      this.#patchRefused = !isReplaced && !(error instanceof SluiceError);
+      throw error;
+    }
     return { operations: countOf(operations), durationMs: performance.now() - started };
   }
 

@@ -62,16 +62,19 @@ export async function differences(desired: DesiredTable, connection: TableReader
   const wantedChains = [...desired.chains];
   // What cannot be changed in place (the type of a set, the hook of a chain) is not worth more than a new table, made in the same
   // transaction. It only happens when another version, or somebody else, made the table.
+  // Claims a table that a dead agent left, and fails where another one lives; wakes one that somebody put to sleep.
+  const isUpdated = (desired.table.flags.includes('owner') && known.owner !== connection.port) || known.flags.includes('dormant');
+  // The kernel takes no new base chain in a transaction that updates its table (nf_tables_newchain, __NFT_TABLE_F_UPDATE).
+  const lacksBase = wantedChains.some(({ chain }) => chain.base !== undefined && !chains.has(chain.name));
   const immutable =
+    (isUpdated && lacksBase) ||
     wantedSets.some(({ definition }) => !sameOrAbsent(sets.get(definition.name), definition)) ||
     wantedChains.some(({ chain }) => !sameHook(chains.get(chain.name), chain)) ||
     !isClaimable(known, desired.table);
-  if (immutable) return [{ op: 'delete', table: { family, name } }, ...createTable(desired)];
+  if (immutable) return replacement(desired, connection);
 
   const operations: Operation[] = [];
-  // Claims a table that a dead agent left, and fails where another one lives; wakes one that somebody put to sleep.
-  const toClaim = desired.table.flags.includes('owner') && known.owner !== connection.port;
-  if (toClaim || known.flags.includes('dormant')) operations.push({ op: 'add', table: desired.table });
+  if (isUpdated) operations.push({ op: 'add', table: desired.table });
   for (const { chain } of wantedChains) if (!chains.has(chain.name)) operations.push({ op: 'add', chain });
   const rulesByChain = new Map<string, KernelRule[]>();
   for (const rule of connection.rules(reference)) {
@@ -105,6 +108,13 @@ export async function differences(desired: DesiredTable, connection: TableReader
       operations.push({ op: 'delete', set: { ...reference, name: set.name } });
   }
   return operations;
+}
+
+/** The table anew, whatever it holds, in one transaction: no packet sees a state between. Counters begin at zero. */
+export function replacement(desired: DesiredTable, connection: Pick<TableReader, 'table'>): Operation[] {
+  const { family, name } = desired.table;
+  const created = createTable(desired);
+  return connection.table({ family, name }) === undefined ? created : [{ op: 'delete', table: { family, name } }, ...created];
 }
 
 function createTable(desired: DesiredTable): Operation[] {
