@@ -60,14 +60,26 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const status = new AgentStatus(node, auditing.mode, options.statusFile, (error) =>
     log.error(errorFields(error), 'the status file cannot be written'),
   );
+  // What has been opened is closed in the reverse order, at the end or where the start fails: an agent that cannot enforce must not stay,
+  // and answer that it is alive.
+  await using opened = new AsyncDisposableStack();
+  opened.defer(() => status.stopped());
   const claim = await claimNode(log, status);
+  let servers: readonly HttpServer[] = [];
+  opened.defer(() => {
+    for (const server of servers) server.close();
+  });
+  opened.defer(() => claim.release());
   // Not before: until then the ports are the other agent's.
-  const servers = serve(options, status);
+  servers = serve(options, status);
   const poller = new Poller();
+  opened.defer(() => poller.close());
   const conntrack = Conntrack.open();
+  opened.defer(() => conntrack.close());
   const cluster = new Cluster(node);
   const ruleset = new NodeRuleset(cluster, auditing);
   const enforcement = NftablesEnforcement.open({ ...options.nftables, cutMark: options.cutMark, poller, onDrift: (what) => drifted(what) });
+  opened.defer(() => enforcement.close());
   status.enforcing({
     ownership: enforcement.ownership,
     logGroup: options.nftables.logGroup ?? null,
@@ -180,6 +192,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
     onRepair: (bridge) => log.warn({ bridge }, 'bridge filtering had been switched off; it is on again'),
   });
+  opened.defer(() => bridges.close());
 
   metrics?.describe({
     inForce: () => inForce(cluster, ruleset, status),
@@ -212,7 +225,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           isSynced: () => isSynced,
           metrics,
         });
+  opened.defer(() => observation?.close());
+  opened.defer(() => policyEvents?.stop());
   const engines = watchForEngines(enforcement, log);
+  opened.defer(() => clearInterval(engines));
+  opened.defer(() => reconciler.stop());
   policyEvents?.review(() => cluster.policiesWithPods());
   if (auditing.mode === 'audit') log.warn({ code: 'AUDIT' }, 'audit: nothing is enforced; what would be refused is counted and logged');
   const problems = (origin: string, found: readonly SourceProblem[]): void => {
@@ -222,6 +239,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     policyEvents?.problems(origin, found);
   };
   const namespaceModes = new NamespaceModes({ auditing, log, problems });
+  opened.defer(() => source.stop());
   log.info({ ownership: enforcement.ownership }, 'reading the source');
   await source.start({
     events: (events) => {
@@ -234,21 +252,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     // What has been emitted by now is in force when the reconciler has nothing left to do.
     revision: (revision) => inForceSoon(revision),
   });
+  const all = opened.move();
   return {
     async stop() {
       stopped = true;
-      await source.stop();
-      await reconciler.stop();
-      clearInterval(engines);
-      policyEvents?.stop();
-      observation?.close();
-      bridges.close();
-      enforcement.close();
-      conntrack.close();
-      poller.close();
-      claim.release();
-      for (const server of servers) server.close();
-      status.stopped();
+      await all.disposeAsync();
       log.info('stopped; the rules stay in force');
     },
   };

@@ -3,7 +3,7 @@
  * before, and what other files say of the same objects, is {@link ManifestSet}'s concern.
  */
 import { type ClusterObject, isObjectKind, KINDS, type ObjectKind, project } from '../kubernetes/projections.ts';
-import { found, noString, severityOf } from '../kubernetes/report.ts';
+import { faultOf, found, noString, severityOf } from '../kubernetes/report.ts';
 import type { Sharing } from '../kubernetes/sharing.ts';
 import { type Fields, isAbsent, isFields, quote, typeName } from '../policy/problems.ts';
 import { type ManifestDocument, readDocuments } from './documents.ts';
@@ -86,6 +86,9 @@ interface Inherited {
   readonly apiVersion: unknown;
 }
 
+/** Lists in lists are no more than a slip. What is deeper is not looked at: a text of 100 kB can hold thousands. */
+const DEEPEST_LIST = 8;
+
 class ManifestReader implements Manifest {
   readonly statements: Statement[] = [];
   readonly refusals: Refusal[] = [];
@@ -106,7 +109,14 @@ class ManifestReader implements Manifest {
       );
       this.refusals.push({ problems });
     } else if (document.value !== null) {
-      this.#readObject(document.value, '', document, origin, undefined);
+      try {
+        this.#readObject(document.value, '', document, origin, undefined);
+      } catch (error) {
+        // What of the document was read before that stands; other documents and files do not hear of it.
+        this.refusals.push({
+          problems: [{ severity: 'error', origin, line: document.line(''), path: '', code: 'OBJECT_FAULT', message: faultOf(error) }],
+        });
+      }
     }
   }
 
@@ -118,7 +128,7 @@ class ManifestReader implements Manifest {
   }
 
   /** `at` is where in the document the object stands: `''`, or `items[3]` of a list. */
-  #readObject(value: unknown, at: string, document: ManifestDocument, origin: string, inherited: Inherited | undefined): void {
+  #readObject(value: unknown, at: string, document: ManifestDocument, origin: string, inherited: Inherited | undefined, depth = 0): void {
     const refuse = (path: string, code: string, message: string): void => {
       const where = joinPaths(at, path);
       this.refusals.push({ problems: [{ severity: 'error', origin, line: document.line(where), path: where, code, message }] });
@@ -142,8 +152,12 @@ class ManifestReader implements Manifest {
         refuse('items', 'TYPE_INVALID', `expected a list, not ${found(items)}`);
         return;
       }
+      if (depth >= DEEPEST_LIST) {
+        refuse('items', 'LIST_TOO_DEEP', `it is a list within ${depth} others, and what is in it is not read`);
+        return;
+      }
       const of = kind === 'List' ? undefined : { kind: kind.slice(0, -'List'.length), apiVersion };
-      for (const [i, item] of items.entries()) this.#readObject(item, joinPaths(at, `items[${i}]`), document, origin, of);
+      for (const [i, item] of items.entries()) this.#readObject(item, joinPaths(at, `items[${i}]`), document, origin, of, depth + 1);
     } else if (isObjectKind(kind) && !isOfAnotherGroup(apiVersion, KINDS[kind].apiVersion)) {
       this.#readKnown(kind, value, apiVersion, at, document, origin);
     } else {

@@ -110,4 +110,20 @@ describe('a manifest file', () => {
       );
     });
   }
+
+  it('has what is in lists within lists, and of what is deeper only that it is not read', () => {
+    const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { namespace: 'a', name: 'p' } };
+    const within = (depth: number): string => {
+      const [open, close] = ['{"apiVersion":"v1","kind":"List","items":['.repeat(depth), ']}'.repeat(depth)];
+      return `${open}${JSON.stringify(pod)}${close}`;
+    };
+    assert.deepEqual(
+      read(within(8)).statements.map(({ id }) => id),
+      ['Pod a/p'],
+    );
+    for (const depth of [9, 3_000]) {
+      const { statements, refusals } = read(`${within(depth)}\n`);
+      assert.deepEqual([statements, refusals.flatMap(({ problems }) => problems.map(({ code }) => code))], [[], ['LIST_TOO_DEEP']]);
+    }
+  });
 });
