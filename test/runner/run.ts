@@ -36,7 +36,7 @@ FILE is a test file, a directory, or a part of the path of some test files. Tier
 const WATCHED = ['src', 'packages', 'test', 'fixtures', 'docs', 'manifests'];
 
 /** Files of these tiers are quick: several of them share a process, so many of each job. */
-const FILES_A_JOB: Partial<Record<Tier, number>> = { fast: 40, unit: 1 };
+const FILES_A_JOB: Partial<Record<Tier, number>> = { fast: 20, unit: 1 };
 /** The longest first, so that the short ones fill the end. */
 const ORDER: readonly Tier[] = ['apiserver', 'bench', 'kernel', 'unit', 'fast'];
 
