@@ -138,9 +138,12 @@ async function main(): Promise<number> {
       }
     }),
   );
+  if (stop.signal.aborted) {
+    console.log('interrupted');
+    return 130;
+  }
   const results = together(ended.map(({ end }) => end.results));
   close(ended, results, performance.now() - startedAt);
-  if (stop.signal.aborted) return 130;
   return results.failed > 0 ? 1 : 0;
 }
 
