@@ -145,8 +145,14 @@ describe('sluice observe', function () {
     const mute = observe('-o', 'json', '--pod', 'shop/mute');
     await cluster.expect('denied', { from: 'dev/web', to: 'shop/db', port: 4712 }, { from: 'shop/mute', to: 'dev/far', port: 4712 });
     await all.until(() => all.denied().filter(({ destination }) => destination.port === 4712).length >= 8, 'all are shown');
-    await cluster.expect('denied', { from: 'shop/mute', to: 'dev/far', port: 4713 });
-    await mute.until(() => mute.denied().some(({ destination }) => destination.port === 4713), 'what concerns the pod');
+    // It may only now begin to read: nobody has waited for that.
+    await eventually(
+      async () => {
+        await cluster.expect('denied', { from: 'shop/mute', to: 'dev/far', port: 4713 });
+        return mute.denied().some(({ destination }) => destination.port === 4713);
+      },
+      () => `what concerns the pod\n${mute.stderr}`,
+    );
     assert.deepEqual([...new Set(mute.denied().map(({ source }) => source.pod))], ['mute']);
     const seen = udp.denied().filter(({ destination }) => destination.port === 4712);
     assert.deepEqual([...new Set(seen.map(({ protocol, source }) => `${protocol} ${source.address}`))], [`UDP ${addressOf('dev/web', 4)}`]);
