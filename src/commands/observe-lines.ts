@@ -77,17 +77,21 @@ function portText({ protocol, protocolNumber, icmp, destination }: FlowRecord): 
   return destination.port === undefined ? protocol : `${protocol} ${destination.port}`;
 }
 
-function denialText({ audited, policies, reason }: Denied): string {
+function denialText({ audited, reason, ...refused }: Denied): string {
   if (reason === 'unknown') return audited ? 'audited: would be refused, by whom is not known' : 'refused, by whom is not known';
   if (reason === 'changed') return audited ? 'audited: would be refused, and is allowed by now' : 'refused, and allowed by now';
-  return `${audited ? 'audited: would be refused by' : 'refused by'} ${policies.join(', ')}`;
+  return `${audited ? 'audited: would be refused by' : 'refused by'} ${policiesText(refused)}`;
+}
+
+/** A record names the first of thousands. */
+function policiesText({ policies, morePolicies }: Pick<Denied, 'policies' | 'morePolicies'>): string {
+  return `${policies.join(', ')}${morePolicies === undefined ? '' : ` and ${grouped(morePolicies)} more`}`;
 }
 
 function admissionText({ egress, ingress }: AllowedFlow): string {
   const refused = [egress, ingress].find(({ allowed }) => !allowed);
-  if (refused === ingress && refused.node !== undefined)
-    return `as far as here; refused on ${refused.node} by ${refused.policies.join(', ')}`;
-  if (refused !== undefined) return `audited, or changed since: refused by ${refused.policies.join(', ')}`;
+  if (refused === ingress && refused.node !== undefined) return `as far as here; refused on ${refused.node} by ${policiesText(refused)}`;
+  if (refused !== undefined) return `audited, or changed since: refused by ${policiesText(refused)}`;
   if (egress.reason === 'same-pod') return 'a pod and itself';
   if (egress.reason === 'own-node' || ingress.reason === 'own-node') return 'a pod and its own node';
   const admitted = [egress, ingress].flatMap(({ policies: [policy], place }) => (policy === undefined ? [] : [`${policy} ${place}`]));

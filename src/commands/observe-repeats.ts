@@ -84,6 +84,6 @@ export class Repeats {
 /** The same connection tried again has another source port. */
 function keyOf(record: FlowRecord): string {
   const { kind, source, destination, protocolNumber, icmp } = record;
-  const denial = record.kind === 'Denied' ? [record.direction, record.audited, record.reason, ...record.policies] : [];
+  const denial = record.kind === 'Denied' ? [record.direction, record.audited, record.reason, record.morePolicies, ...record.policies] : [];
   return JSON.stringify([kind, source.address, destination.address, destination.port, protocolNumber, icmp?.type, ...denial]);
 }

@@ -7,11 +7,16 @@ import { API_VERSION } from '../output/api-version.ts';
 
 export { API_VERSION };
 
+/** So many policies are named in one record: thousands may isolate a pod, and each of its refused packets would hold all their names. */
+export const NAMED_POLICIES = 20;
+
 const apiVersion = z.literal(API_VERSION);
 /** RFC 3339, UTC, milliseconds. */
 const time = z.iso.datetime();
-/** `namespace/name`. */
+/** `namespace/name`; of more than {@link NAMED_POLICIES} the first. */
 const policies = z.array(z.string());
+/** How many policies there are beyond those that `policies` names. Absent: none. */
+const morePolicies = z.int().min(1).optional();
 const port = z.int().min(0).max(65_535);
 const direction = z.enum(['ingress', 'egress']);
 /** Of a filter: whoever asks makes the agent look each of them up. */
@@ -60,12 +65,16 @@ export const DENIED = z.object({
   audited: z.boolean(),
   /** Those that isolate the pod in this direction, none of which admits it. */
   policies,
+  morePolicies,
   /**
    * `changed`: by the time that the packet was read, policy allowed it. `unknown`: which policies refused it is not known, as the agent
    * has just started, or the pod is gone; `policies` is empty then.
    */
   reason: z.enum(['refused', 'changed', 'unknown']),
-  /** Only where they were asked for; none where policy allows the connection by now, or where it is not known who refuses it or what it is. */
+  /**
+   * Only where they were asked for; none where policy allows the connection by now, where it is not known who refuses it or what it is, and
+   * where they would be longer than 64 KiB.
+   */
   suggestions: z.array(SUGGESTION).optional(),
 });
 
@@ -75,6 +84,7 @@ const VERDICT = z.object({
   reason: z.enum(['external', 'node', 'not-isolated', 'same-pod', 'own-node', 'admitted', 'refused']),
   /** Of `admitted` the one that does, of `refused` all that isolate. */
   policies,
+  morePolicies,
   /** Of `admitted`: which rule of the policy, `ingress[0].from[1]`. */
   place: z.string().optional(),
   /** The node of the pod that the direction is about, where that is another: its agent judges. */

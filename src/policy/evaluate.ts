@@ -73,6 +73,17 @@ export function evaluate(world: World, question: Question): Verdict {
   return verdictOf(egress, ingress);
 }
 
+/**
+ * One direction's part of the verdict: what the other's policies cost is not paid.
+ *
+ * @throws PolicyError as {@link evaluate} does
+ */
+export function evaluateOne(world: World, question: Question, direction: Direction): DirectionVerdict {
+  check(question);
+  const [sourcePod, destinationPod] = [world.podAt(question.source), world.podAt(question.destination)];
+  return evaluateDirection(world, { ...question, sourcePod, destinationPod }, direction);
+}
+
 /** What both directions come to together (row 25). */
 export function verdictOf(egress: DirectionVerdict, ingress: DirectionVerdict): Verdict {
   return { allowed: egress.allowed && ingress.allowed, egress, ingress };

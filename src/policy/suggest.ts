@@ -229,7 +229,10 @@ function nameOf(parts: readonly string[], spec: PolicyManifest['spec']): string 
 
 /** A policy of this name would be replaced. */
 function freeName(name: string, taken: readonly Policy[]): string {
+  // Once over: there may be thousands, and their names may be those that are tried here.
+  const names = new Set<string>();
+  for (const policy of taken) names.add(policy.name);
   let free = name;
-  for (let count = 2; taken.some((policy) => policy.name === free); count++) free = `${name}-${count}`;
+  for (let count = 2; names.has(free); count++) free = `${name}-${count}`;
   return free;
 }

@@ -2,11 +2,19 @@
 import { type Flow, type LoggedPacket, type PacketHeader, readPacket } from 'nftables-js';
 import { logPrefix, LONGEST_LOG_PREFIX, readLogPrefix } from '../../enforcement/nftables/render.ts';
 import { type Address, addressFromBytes, formatAddress } from '../../policy/address.ts';
-import { type DirectionVerdict, evaluate, type Question } from '../../policy/evaluate.ts';
+import { type DirectionVerdict, evaluate, evaluateOne, type Question } from '../../policy/evaluate.ts';
 import type { Direction, Pod, Policy, Protocol } from '../../policy/objects.ts';
 import type { World } from '../../policy/world.ts';
 import { podChainName } from '../../ruleset/names.ts';
-import { type AllowedFlow, API_VERSION, type Denied, type FlowEnd, type FlowRecord, type FlowVerdict } from '../observed-flow.ts';
+import {
+  type AllowedFlow,
+  API_VERSION,
+  type Denied,
+  type FlowEnd,
+  type FlowRecord,
+  type FlowVerdict,
+  NAMED_POLICIES,
+} from '../observed-flow.ts';
 
 /** A record with what it was made of. */
 export interface ObservedFlow<R extends FlowRecord = FlowRecord> {
@@ -82,10 +90,42 @@ export function describeDenied({ world, node, isSynced }: Viewpoint, packet: Log
 
 const UNKNOWN = { policies: [], reason: 'unknown' } as const satisfies Pick<Denied, 'policies' | 'reason'>;
 
-function refusalOf(world: World, question: Question, direction: Direction, subject: Pod): Pick<Denied, 'policies' | 'reason'> {
-  const verdict = evaluate(world, question)[direction];
-  if (verdict.reason === 'refused') return { policies: verdict.policies.map(nameOf), reason: 'refused' };
-  return { policies: world.isolating(subject, direction).map(nameOf), reason: 'changed' };
+function refusalOf(
+  world: World,
+  question: Question,
+  direction: Direction,
+  subject: Pod,
+): Pick<Denied, 'policies' | 'morePolicies' | 'reason'> {
+  const verdict = evaluateOne(world, question, direction);
+  if (verdict.reason === 'refused') return { ...namesOf(verdict.policies), reason: 'refused' };
+  return { ...namesOf(world.isolating(subject, direction)), reason: 'changed' };
+}
+
+/** The first policies by name, and how many others there are. */
+function namesOf(policies: readonly Policy[]): Pick<Denied, 'policies' | 'morePolicies'> {
+  const more = policies.length - NAMED_POLICIES;
+  return { policies: policies.slice(0, NAMED_POLICIES).map(nameOf), ...(more > 0 ? { morePolicies: more } : {}) };
+}
+
+/** Objects, addresses and times of a record, without what is as long as a tenant makes it. */
+const FIXED_BYTES = 1_500;
+/** Of a string beside its characters, and of the place that points to it. */
+const STRING_BYTES = 40;
+
+/** What a described flow holds of memory at most, about: what the log that remembers it is bounded by. */
+export function bytesOf({ record, refusedBy }: ObservedFlow): number {
+  let bytes = FIXED_BYTES + (refusedBy?.pod.length ?? 0);
+  for (const { namespace = '', pod = '', node = '' } of [record.source, record.destination])
+    bytes += namespace.length + pod.length + node.length;
+  const named = record.kind === 'Denied' ? [record.policies] : [record.egress.policies, record.ingress.policies];
+  for (const policies of named) for (const policy of policies) bytes += STRING_BYTES + policy.length;
+  return bytes;
+}
+
+/** The namespace of the pod whose chain logged a packet: whose account it is described on. Empty: not a packet of ours. */
+export function namespaceOfPrefix(prefix: string): string {
+  const [, namespace = ''] = /^(?:\w+ )?(?:ingress|egress)\/([a-z0-9.-]+)/.exec(prefix) ?? [];
+  return namespace;
 }
 
 /** Whether packets with this prefix are logged by the chain of this pod. */
@@ -170,7 +210,7 @@ function judgeOf(pod: Pod | undefined, node: string): Pick<FlowVerdict, 'node'> 
 
 function verdictOf(verdict: DirectionVerdict, direction: Direction): FlowVerdict {
   const { allowed, reason } = verdict;
-  if (verdict.reason === 'refused') return { allowed, reason, policies: verdict.policies.map(nameOf) };
+  if (verdict.reason === 'refused') return { allowed, reason, ...namesOf(verdict.policies) };
   if (verdict.reason !== 'admitted') return { allowed, reason, policies: [] };
   const { policy, rule, peer } = verdict;
   const list = direction === 'ingress' ? 'from' : 'to';

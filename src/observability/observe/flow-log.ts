@@ -9,28 +9,57 @@ export interface Timed {
   readonly at: number;
 }
 
+/** How much is remembered: whichever is reached first. */
+export interface FlowLogBounds<T> {
+  readonly entries: number;
+  /** Of all entries together; one that is larger alone is remembered alone. */
+  readonly bytes: number;
+  /** What an entry holds, the same whenever it is asked. */
+  readonly bytesOf: (entry: T) => number;
+}
+
 export class FlowLog<T extends Timed> {
   readonly #entries: (T | undefined)[];
   readonly #cursors = new Set<FlowCursor<T>>();
+  readonly #bounds: FlowLogBounds<T>;
+  #start = 0;
   /** The number of the next entry; its place is that modulo the capacity. */
   #end = 0;
+  #bytes = 0;
 
-  /** @param capacity how many entries are remembered */
-  constructor(capacity: number) {
-    this.#entries = Array.from({ length: capacity }, () => undefined);
+  constructor(bounds: FlowLogBounds<T>) {
+    this.#bounds = bounds;
+    this.#entries = Array.from({ length: bounds.entries }, () => undefined);
   }
 
   push(entry: T): void {
-    const place = this.#end % this.#entries.length;
-    const oldest = this.#entries[place];
-    if (oldest !== undefined) for (const cursor of this.#cursors) cursor.forget(this.start, oldest);
-    this.#entries[place] = entry;
+    const bytes = this.#bounds.bytesOf(entry);
+    while (this.#end > this.#start && (this.#end - this.#start >= this.#entries.length || this.#bytes + bytes > this.#bounds.bytes))
+      this.#forgetOldest();
+    this.#entries[this.#end % this.#entries.length] = entry;
+    this.#bytes += bytes;
     this.#end++;
+  }
+
+  #forgetOldest(): void {
+    const place = this.#start % this.#entries.length;
+    const oldest = this.#entries[place];
+    if (oldest !== undefined) {
+      for (const cursor of this.#cursors) cursor.forget(this.#start, oldest);
+      this.#bytes -= this.#bounds.bytesOf(oldest);
+    }
+    this.#entries[place] = undefined;
+    this.#start++;
   }
 
   /** The number of the oldest entry that is remembered. */
   get start(): number {
-    return Math.max(0, this.#end - this.#entries.length);
+    return this.#start;
+  }
+
+  /** What all that is remembered holds, by the measure of its bounds. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   /** The number that the next entry will have. */

@@ -3,6 +3,7 @@
  * more, the rest stays in the logs until they need the room.
  */
 import { suggestPolicy } from '../../policy/suggest.ts';
+import { TimeSlices } from '../../time-slices.ts';
 import type { World } from '../../policy/world.ts';
 import { API_VERSION, type Dropped, type FlowRecord, type ObservedRecord } from '../observed-flow.ts';
 import type { ObservedFlow } from './describe.ts';
@@ -17,8 +18,10 @@ export interface Sink {
 
 /** So much is written ahead of a reader. */
 export const PENDING_BYTES = 128 * 1024;
-/** Of one reader in one turn: then it is somebody else's. */
+/** Of one reader in one turn: then it is somebody else's. It ends earlier where its time or the room before the reader does. */
 const RECORDS_PER_TURN = 64;
+/** Of the suggestions of one record: a pod may have thousands of labels, and each would be written out. */
+const SUGGESTIONS_LENGTH = 64 * 1024;
 
 export interface FlowReaderOptions {
   readonly sink: Sink;
@@ -49,6 +52,8 @@ export class FlowReader {
   readonly #dropped = new Map<`${Dropped['of']} ${Dropped['reason']}`, number | undefined>();
   #isLive = false;
   #hasToldLive = false;
+  /** What it has to be told when it takes something again. Of several the last: it says how things are. */
+  #untold: ObservedRecord | undefined;
   /** Lines of this turn. */
   #unsent = '';
 
@@ -63,26 +68,39 @@ export class FlowReader {
 
   /** Sends what there is, as far as it is taken and as a turn goes. @returns whether there may be more that it would take */
   pump(): boolean {
-    const { sink } = this.#options;
-    if (sink.pendingBytes > PENDING_BYTES) return false;
+    if (this.isBlocked) return false;
+    if (this.#untold !== undefined) this.#tell(this.#untold);
+    this.#untold = undefined;
     this.#tellDropped();
+    const slice = new TimeSlices();
+    let isMore = false;
     let sent = 0;
     for (let flow = this.#take(); flow !== undefined; flow = this.#take()) {
       this.#unsent += `${this.#text(flow)}\n`;
-      if (++sent === RECORDS_PER_TURN) break;
+      isMore = ++sent === RECORDS_PER_TURN || this.#unsent.length > PENDING_BYTES || slice.isOver;
+      if (isMore) break;
     }
     this.#flush();
     if (this.#isLive && !this.#hasToldLive) {
       this.#hasToldLive = true;
       this.#options.onLive();
     }
-    return sent === RECORDS_PER_TURN;
+    return isMore;
   }
 
-  /** Sends a record that is no flow at once. */
+  /** Sends a record that says how things are: at once, or where the reader takes nothing when it does again. */
   tell(record: ObservedRecord): void {
+    if (this.isBlocked) {
+      this.#untold = record;
+      return;
+    }
     this.#tell(record);
     this.#flush();
+  }
+
+  /** Whether so much is written ahead of the reader that it gets no more until it has taken some. */
+  get isBlocked(): boolean {
+    return this.#options.sink.pendingBytes > PENDING_BYTES;
   }
 
   /** Together: a system call costs more than a record. */
@@ -146,7 +164,9 @@ export class FlowReader {
     const { suggestFrom } = this.#options;
     if (suggestFrom === undefined || record.kind !== 'Denied') return JSON.stringify(record satisfies FlowRecord);
     const isKnown = record.reason !== 'unknown' && !isCutOff(record) && isStillSo(suggestFrom, record, question);
-    return JSON.stringify({ ...record, suggestions: isKnown ? suggestPolicy(suggestFrom, question) : [] });
+    const suggestions = JSON.stringify(isKnown ? suggestPolicy(suggestFrom, question) : []);
+    const text = JSON.stringify(record satisfies FlowRecord);
+    return `${text.slice(0, -1)},"suggestions":${suggestions.length > SUGGESTIONS_LENGTH ? '[]' : suggestions}}`;
   }
 }
 

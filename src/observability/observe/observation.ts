@@ -7,19 +7,20 @@
  */
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { ConntrackEvents, type Poller } from 'nftables-js';
+import { ConntrackEvents, type Flow, type Poller } from 'nftables-js';
+import { addressFromBytes } from '../../policy/address.ts';
 import type { World } from '../../policy/world.ts';
 import type { Logger } from '../log.ts';
 import { errorFields } from '../log.ts';
 import { API_VERSION, type Failed, OBSERVE_REQUEST, type ObserveRequest, type Observing } from '../observed-flow.ts';
-import { describeAllowed, describeDenied, type ObservedFlow, type Viewpoint } from './describe.ts';
+import { bytesOf, describeAllowed, describeDenied, namespaceOfPrefix, type ObservedFlow, type Viewpoint } from './describe.ts';
 import { FlowFilter } from './flow-filter.ts';
 import { FlowLog } from './flow-log.ts';
 import { FlowReader } from './flow-reader.ts';
 import { ObserveServer } from './observe-server.ts';
 import { type RefusedCount, RefusedCounts } from './refused-counts.ts';
 import { RefusedLog } from './refused-log.ts';
-import { SampleBudget } from './sample-budget.ts';
+import { DescribingTime, SampleBudget } from './sample-budget.ts';
 
 /** The names that there are, for those who mistype one. */
 export interface KnownNames {
@@ -53,6 +54,8 @@ export interface ObservationOptions {
 
 /** How many flows are remembered: of what is refused, so that `--since` has something to tell, more than of what is allowed. */
 export const REMEMBERED = { Denied: 4_096, Allowed: 1_024 } as const;
+/** Of memory: so many ordinary flows fit twice; of those whose names are as long as names may be, a quarter does. */
+export const REMEMBERED_BYTES = { Denied: 16 << 20, Allowed: 4 << 20 } as const;
 /** So many packets are described a second, while somebody reads and while nobody does; the kernel logs no more than 10 a second for each pod and direction. */
 export const DESCRIBED_A_SECOND = { observed: 1_000, unobserved: 100 } as const;
 const DESCRIBED_AT_ONCE = 200;
@@ -78,8 +81,9 @@ interface Reader {
 
 export class Observation {
   readonly #options: ObservationOptions;
-  readonly #denied = new FlowLog<ObservedFlow>(REMEMBERED.Denied);
-  readonly #allowed = new FlowLog<ObservedFlow>(REMEMBERED.Allowed);
+  readonly #denied = new FlowLog<ObservedFlow>({ entries: REMEMBERED.Denied, bytes: REMEMBERED_BYTES.Denied, bytesOf });
+  readonly #allowed = new FlowLog<ObservedFlow>({ entries: REMEMBERED.Allowed, bytes: REMEMBERED_BYTES.Allowed, bytesOf });
+  readonly #describingTime = { Denied: new DescribingTime(), Allowed: new DescribingTime() };
   readonly #budgets = {
     Denied: new SampleBudget(DESCRIBED_A_SECOND.unobserved, DESCRIBED_AT_ONCE, performance.now()),
     Allowed: new SampleBudget(DESCRIBED_A_SECOND.observed, DESCRIBED_AT_ONCE, performance.now()),
@@ -111,8 +115,11 @@ export class Observation {
       poller,
       group: logGroup,
       onPacket: (packet) => {
-        if (!this.#budgets.Denied.take(performance.now())) metrics?.unobserved('Denied', 'sampling', 1);
-        else this.#take('Denied', () => describeDenied(this.#view, packet, Date.now()));
+        const now = performance.now();
+        const namespace = namespaceOfPrefix(packet.prefix);
+        if (!this.#describingTime.Denied.isFree(namespace, now) || !this.#budgets.Denied.take(now))
+          metrics?.unobserved('Denied', 'sampling', 1);
+        else this.#take('Denied', namespace, () => describeDenied(this.#view, packet, Date.now()));
       },
       onLost: (count) => metrics?.unobserved('Denied', 'overrun', count),
       onFault: (error) => {
@@ -149,8 +156,12 @@ export class Observation {
     }
   }
 
-  #take(kind: 'Denied' | 'Allowed', describe: () => ObservedFlow | undefined): void {
+  /** @param account who pays for the time that it takes */
+  #take(kind: 'Denied' | 'Allowed', account: string, describe: () => ObservedFlow | undefined): void {
+    const before = performance.now();
     const flow = this.#attempt('describing a packet', describe);
+    const now = performance.now();
+    this.#describingTime[kind].used(account, now - before, now);
     if (flow === undefined) return;
     (kind === 'Denied' ? this.#denied : this.#allowed).push(flow);
     this.#options.metrics?.observed(kind);
@@ -278,8 +289,13 @@ export class Observation {
         if (event.event === 'overrun') {
           this.#isOverrun = true;
           metrics?.unobserved('Allowed', 'overrun', undefined);
-        } else if (this.#budgets.Allowed.take(performance.now()))
-          this.#take('Allowed', () => describeAllowed(this.#view, event.flow, Date.now()));
+          return;
+        }
+        const { flow } = event;
+        const now = performance.now();
+        const account = accountOf(this.#options.world, flow);
+        if (this.#describingTime.Allowed.isFree(account, now) && this.#budgets.Allowed.take(now))
+          this.#take('Allowed', account, () => describeAllowed(this.#view, flow, Date.now()));
         else {
           this.#sampledOut++;
           metrics?.unobserved('Allowed', 'sampling', 1);
@@ -288,32 +304,51 @@ export class Observation {
     });
   }
 
-  /** The name in a filter that neither the cluster has nor a flow that is remembered. */
+  /** The name in a filter that neither the cluster has nor a flow that is remembered. Looks at everything once, however many names there are. */
   #unknownName({ names }: FlowFilter): Failed | undefined {
     const { world, isSynced } = this.#options;
     if (!isSynced()) return undefined;
+    if (names.length === 0) return undefined;
+    const remembered = this.#rememberedNames();
+    const namespaces = new Set(world.namespaceNames());
+    const pods = new Map<string, ReadonlySet<string>>();
     for (const name of names) {
-      const namespaces = [...world.namespaceNames()];
       const { namespace } = name;
-      const isRemembered = [...this.#denied.entries(), ...this.#allowed.entries()].some(({ record: { source, destination } }) =>
-        [source, destination].some((end) => end.namespace === namespace && (name.kind === 'namespace' || end.pod === name.pod)),
-      );
-      if (isRemembered) continue;
-      if (!namespaces.includes(namespace)) {
+      if (remembered.has(name.kind === 'namespace' ? namespace : `${namespace}/${name.pod}`)) continue;
+      if (!namespaces.has(namespace)) {
         return {
           ...failure('NAME_UNKNOWN', `there is no namespace ${namespace}`),
           name: namespace,
-          known: namespaces.slice(0, KNOWN_NAMES),
+          known: firstOf(namespaces),
         };
       }
       if (name.kind === 'namespace') continue;
-      const pods = [...world.podNames(namespace)];
-      if (!pods.includes(name.pod)) {
-        const known = pods.slice(0, KNOWN_NAMES);
-        return { ...failure('NAME_UNKNOWN', `there is no pod ${name.pod} in namespace ${namespace}`), name: name.pod, known };
+      const podsThere = pods.get(namespace) ?? new Set(world.podNames(namespace));
+      pods.set(namespace, podsThere);
+      if (!podsThere.has(name.pod)) {
+        return {
+          ...failure('NAME_UNKNOWN', `there is no pod ${name.pod} in namespace ${namespace}`),
+          name: name.pod,
+          known: firstOf(podsThere),
+        };
       }
     }
     return undefined;
+  }
+
+  /** Of all flows that are remembered: `namespace`, and `namespace/pod`. */
+  #rememberedNames(): ReadonlySet<string> {
+    const names = new Set<string>();
+    for (const log of [this.#denied, this.#allowed]) {
+      for (const { record } of log.entries()) {
+        for (const { namespace, pod } of [record.source, record.destination]) {
+          if (namespace === undefined) continue;
+          names.add(namespace);
+          names.add(`${namespace}/${pod}`);
+        }
+      }
+    }
+    return names;
   }
 
   #state({ wantsAllowed }: Reader): Observing {
@@ -365,6 +400,22 @@ export class Observation {
     this.#isOverrun = false;
     this.#pumpSoon();
   }
+}
+
+/** The namespace whose rules a new flow is described by, and that pays for it: of the pod that it comes to, or that it comes from. */
+function accountOf(world: World, { original, reply }: Pick<Flow, 'original' | 'reply'>): string {
+  const pod = world.podAt(addressFromBytes(reply.source)) ?? world.podAt(addressFromBytes(original.source));
+  return pod?.namespace ?? '';
+}
+
+/** As many as are sent. */
+function firstOf(names: Iterable<string>): string[] {
+  const first: string[] = [];
+  for (const name of names) {
+    if (first.length === KNOWN_NAMES) break;
+    first.push(name);
+  }
+  return first;
 }
 
 /** Whether the kernel tells of new flows (net.netfilter.nf_conntrack_events; 2 is "while somebody listens"). */

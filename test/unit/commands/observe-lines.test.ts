@@ -156,4 +156,10 @@ describe('lines of observed connections', () => {
       ],
     );
   });
+
+  it('say how many policies are not named', () => {
+    assert.deepEqual(flowLines(denied({ policies: ['shop/a', 'shop/b'], morePolicies: 4_980 }), 1, endless), [
+      '12:03:04.123  ingress  shop/web-1 (10.244.1.5) -> shop/db-0 (10.244.2.7) TCP 5432  refused by shop/a, shop/b and 4,980 more',
+    ]);
+  });
 });

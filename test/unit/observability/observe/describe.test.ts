@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { worldOf } from '../../../../src/policy/world.ts';
-import { describeAllowed, describeDenied } from '../../../../src/observability/observe/describe.ts';
+import { bytesOf, describeAllowed, describeDenied, namespaceOfPrefix } from '../../../../src/observability/observe/describe.ts';
 import { ALLOWED, DENIED } from '../../../../src/observability/observed-flow.ts';
 import { ip, MODEL, pod, podsWith, policy } from '../../policy/model.ts';
 import { loggedPacket, packetBytes, tuple, worldFor } from './flows.ts';
@@ -155,5 +155,63 @@ describe('describing what was allowed', () => {
     const flow = { original: tuple(ip('y/b'), ip('z/a'), 6, 40_000, 80), reply: tuple(ip('z/a'), ip('y/b'), 6, 80, 40_000) };
     assert.equal(describeAllowed({ world: worldOf(MODEL), node: 'n1', isSynced: true }, flow, AT), undefined);
     assert.ok(describeAllowed({ world: worldOf(MODEL), node: 'n2', isSynced: true }, flow, AT));
+  });
+
+  it('names the first policies of many, and counts the others', () => {
+    const policies = Array.from({ length: 5_000 }, (_, index) => policy({ podSelector: {} }, `p${String(index).padStart(4, '0')}`));
+    const world = worldOf({ ...MODEL, policies });
+    const packet = loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT);
+    const flow = describeDenied({ world, node: 'n1', isSynced: true }, packet, 0);
+    assert.ok(flow);
+    assert.deepEqual([flow.record.reason, flow.record.policies.length, flow.record.morePolicies], ['refused', 20, 4_980]);
+    assert.deepEqual([flow.record.policies[0], flow.record.policies[19]], ['x/p0000', 'x/p0019']);
+    assert.deepEqual(DENIED.parse(flow.record), flow.record);
+    assert.ok(JSON.stringify(flow.record).length < 1_000, JSON.stringify(flow.record));
+    const reply = tuple(ip('x/a'), ip('y/b'), 6, 80, 40_000);
+    const allowed = describeAllowed(
+      { world, node: 'n1', isSynced: true },
+      { original: tuple(ip('y/b'), ip('x/a'), 6, 40_000, 80), reply },
+      AT,
+    );
+    assert.deepEqual([allowed?.record.ingress.policies.length, allowed?.record.ingress.morePolicies], [20, 4_980]);
+    assert.deepEqual(ALLOWED.parse(allowed?.record), allowed?.record);
+  });
+
+  it('names all of twenty, and counts none beyond', () => {
+    const policies = Array.from({ length: 20 }, (_, index) => policy({ podSelector: {} }, `p${index}`));
+    const packet = loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT);
+    const record = describeDenied({ world: worldOf({ ...MODEL, policies }), node: 'n1', isSynced: true }, packet, 0)?.record;
+    assert.deepEqual([record?.policies.length, record?.morePolicies, 'morePolicies' in (record ?? {})], [20, undefined, false]);
+  });
+
+  it('asks nothing of the policies of the other direction', () => {
+    const asked: string[] = [];
+    const world = worldFor();
+    const watching = {
+      ...world,
+      isolating: (...[of, direction]: Parameters<typeof world.isolating>) => {
+        asked.push(direction);
+        return world.isolating(of, direction);
+      },
+    };
+    const packet = loggedPacket('ingress/x/a', packetBytes(ip('x/b'), ip('x/a'), 6, 1, 80), AT);
+    assert.equal(describeDenied({ world: watching, node: 'n1', isSynced: true }, packet, 0)?.record.reason, 'refused');
+    assert.deepEqual([...new Set(asked)], ['ingress']);
+  });
+
+  it('knows on whose account a packet is described', () => {
+    assert.deepEqual(['ingress/x/a', 'audit egress/shop.eu/web-1', 'somebody else', ''].map(namespaceOfPrefix), ['x', 'shop.eu', '', '']);
+  });
+
+  it('holds a bounded number of bytes, however long names are and however many policies', () => {
+    const long = pod('x/a', { name: 'n'.repeat(253), labels: new Map() });
+    const policies = Array.from({ length: 1_000 }, (_, index) => policy({ podSelector: {} }, `${index}`.padStart(253, 'p')));
+    const world = worldOf({ ...MODEL, pods: [long], policies });
+    const packet = loggedPacket(`ingress/x/${long.name}`.slice(0, 127), packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT);
+    const flow = describeDenied({ world, node: 'n1', isSynced: true }, packet, 0);
+    assert.ok(flow);
+    assert.equal(flow.record.reason, 'refused');
+    assert.ok(bytesOf(flow) > JSON.stringify(flow.record).length, 'what it is measured by is no less than what it is');
+    assert.ok(bytesOf(flow) < 16 * 1024, `${bytesOf(flow)}`);
   });
 });

@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict';
 import { worldOf } from '../../../../src/policy/world.ts';
 import { describeAllowed, describeDenied, type ObservedFlow } from '../../../../src/observability/observe/describe.ts';
-import { FlowLog } from '../../../../src/observability/observe/flow-log.ts';
+import { FlowLog, type FlowLogBounds } from '../../../../src/observability/observe/flow-log.ts';
 import { FlowReader, type FlowReaderOptions, PENDING_BYTES } from '../../../../src/observability/observe/flow-reader.ts';
 import { OBSERVED, type ObservedRecord } from '../../../../src/observability/observed-flow.ts';
 import { ip, MODEL, pod, podsWith, policy } from '../../policy/model.ts';
 import { deniedFlow, loggedPacket, packetBytes, tuple, worldFor } from './flows.ts';
+
+/** As many entries as this, however large they are. */
+function entries(count: number): FlowLogBounds<ObservedFlow> {
+  return { entries: count, bytes: Number.POSITIVE_INFINITY, bytesOf: () => 1 };
+}
 
 /** A reader that takes everything, or nothing. */
 class TestSink {
@@ -35,7 +40,7 @@ describe('a reader of flows', () => {
 
   beforeEach(() => {
     sink = new TestSink();
-    log = new FlowLog<ObservedFlow>(100);
+    log = new FlowLog<ObservedFlow>(entries(100));
     live = 0;
   });
 
@@ -115,7 +120,7 @@ describe('a reader of flows', () => {
   });
 
   it('is sent what is allowed too where that is another log, and which of them it lost', () => {
-    const allowed = new FlowLog<ObservedFlow>(2);
+    const allowed = new FlowLog<ObservedFlow>(entries(2));
     const flows = reader({ logs: [log, allowed] });
     for (const port of [80, 81, 82]) {
       const view = { world: worldOf(MODEL), node: 'n1', isSynced: true };
@@ -142,7 +147,7 @@ describe('a reader of flows', () => {
     ] as const) {
       const flow = describeDenied({ world: suggestFrom, node: 'n1', isSynced }, packet, 1);
       assert.ok(flow);
-      log = new FlowLog<ObservedFlow>(1);
+      log = new FlowLog<ObservedFlow>(entries(1));
       log.push(flow);
       sink = new TestSink();
       pumpAll(reader({ since: 0, suggestFrom }));
@@ -167,5 +172,46 @@ describe('a reader of flows', () => {
     pumpAll(reader({ since: 0, suggestFrom: other }));
     const [later] = sink.records;
     assert.deepEqual(later?.kind === 'Denied' ? later.suggestions : undefined, []);
+  });
+
+  it('is written no more ahead than it may, however long the records are', () => {
+    const written: number[] = [];
+    const ahead = { pendingBytes: 0, write: (text: string) => void written.push(text.length) };
+    const policies = Array.from({ length: 20 }, (_, index) => `x/${String(index).padStart(253, 'p')}`);
+    for (let port = 1; port <= 64; port++) {
+      const flow = deniedFlow({ port, at: port });
+      log.push({ ...flow, record: { ...flow.record, policies } });
+    }
+    const flows = reader({ since: 0, sink: ahead });
+    assert.equal(flows.pump(), true);
+    assert.equal(written.length, 1);
+    assert.ok((written[0] ?? 0) < 2 * PENDING_BYTES, `${written[0]} bytes in a turn`);
+  });
+
+  it('is suggested nothing that is longer than a person reads', () => {
+    const labels = new Map(Array.from({ length: 4_000 }, (_, index) => [`label-${index}`, 'v'.repeat(63)]));
+    const world = worldOf({ ...MODEL, pods: podsWith(pod('x/a', { labels })), policies: [policy({ podSelector: {} }, 'closed')] });
+    log.push(deniedFlow({ port: 80, at: 1 }));
+    pumpAll(reader({ since: 0, suggestFrom: world }));
+    const [record] = sink.records;
+    assert.ok(record?.kind === 'Denied');
+    assert.deepEqual(record.suggestions, []);
+  });
+
+  it('that takes nothing is told once how things are, when it takes something again', () => {
+    const flows = reader();
+    pumpAll(flows);
+    sink.pendingBytes = PENDING_BYTES + 1;
+    assert.equal(flows.isBlocked, true);
+    const before = sink.lines.length;
+    for (let count = 0; count < 1_000; count++)
+      flows.tell({ kind: 'Live', apiVersion: 'sluice.dev/v1', time: new Date(count).toISOString() });
+    assert.equal(sink.lines.length, before);
+    sink.pendingBytes = 0;
+    pumpAll(flows);
+    assert.deepEqual(
+      sink.records.slice(before).map((record) => 'time' in record && record.time),
+      ['1970-01-01T00:00:00.999Z'],
+    );
   });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
-import { SampleBudget } from '../../../../src/observability/observe/sample-budget.ts';
+import { DescribingTime, SampleBudget } from '../../../../src/observability/observe/sample-budget.ts';
 
 function takenOf(budget: SampleBudget, count: number, now: number): number {
   return Array.from({ length: count }, () => budget.take(now)).filter(Boolean).length;
@@ -33,5 +33,46 @@ describe('sample budget', () => {
         }
       }),
     );
+  });
+});
+
+describe('the time that describing takes', () => {
+  /** How many packets of a namespace are described in a second of so many packets, at so many ms each. */
+  function describedOf(time: DescribingTime, namespace: string, tookMs: number, from: number): number {
+    let [described, now] = [0, from];
+    while (now < from + 1_000) {
+      if (time.isFree(namespace, now)) {
+        now += tookMs;
+        time.used(namespace, tookMs, now);
+        described++;
+      } else now += 0.1;
+    }
+    return described;
+  }
+
+  it('does not bound what is ordinary', () => {
+    assert.ok(describedOf(new DescribingTime(), 'shop', 0.05, 0) > 1_000);
+  });
+
+  it('is a tenth of all at most for what is dear, however many namespaces that is of, and none of it is anybody else’s', () => {
+    const time = new DescribingTime();
+    let [busy, now] = [0, 0];
+    while (now < 10_000) {
+      const free = ['a', 'b', 'c', 'd'].find((namespace) => time.isFree(namespace, now));
+      if (free !== undefined) {
+        now += 5;
+        busy += 5;
+        time.used(free, 5, now);
+      } else now += 0.1;
+    }
+    assert.ok(busy < 10_000 * 0.1 + 100, `${busy} ms of 10,000`);
+    assert.ok(describedOf(time, 'shop', 0.05, 10_000) > 1_000);
+  });
+
+  it('ends with the packets: who has paid is described again', () => {
+    const time = new DescribingTime();
+    time.used('shop', 100, 1_000);
+    assert.equal(time.isFree('shop', 1_000), false);
+    assert.equal(time.isFree('shop', 2_100), true);
   });
 });
