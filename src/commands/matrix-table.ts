@@ -40,7 +40,7 @@ function blockLines(sources: SourceEntries, block: Block, paint: Paint, width: n
       if (entries[verdict].length === 0) continue;
       const [first = '', ...more] = wrapList(entries[verdict], Math.max(20, width - indent - verdictWidth));
       lines.push(`${head}${paint(verdict === 'allowed' ? 'green' : 'red', verdict.padEnd(verdictWidth))}${first}`);
-      for (const each of more.map((line) => ' '.repeat(indent + verdictWidth) + line)) lines.push(each);
+      for (const line of more) lines.push(' '.repeat(indent + verdictWidth) + line);
       head = ' '.repeat(indent);
     }
   }

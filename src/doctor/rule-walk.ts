@@ -165,8 +165,7 @@ class Walker {
       case 'jump':
       case 'goto': {
         const below = this.#chain(rule, typeof effect === 'object' && 'chain' in effect ? effect.chain : '', depth + 1);
-        for (const each of below.hits.map((hit) => ({ ...hit, via: [rule, ...hit.via], namesPort: hit.namesPort || namesPort })))
-          hits.push(each);
+        for (const hit of below.hits) hits.push({ ...hit, via: [rule, ...hit.via], namesPort: hit.namesPort || namesPort });
         if (!below.goesOn) return 'end';
         return verdict === 'jump' ? 'next' : 'leave';
       }

@@ -16,6 +16,18 @@ function portKey({ name, protocol }: PortName): string {
   return `${protocol} ${name}`;
 }
 
+/** Made once for a description, and not for each of its members. */
+const KEYS = new WeakMap<readonly PortName[], ReadonlySet<string>>();
+
+function keysOf(ports: readonly PortName[]): ReadonlySet<string> {
+  let keys = KEYS.get(ports);
+  if (keys === undefined) {
+    keys = new Set(ports.map(portKey));
+    KEYS.set(ports, keys);
+  }
+  return keys;
+}
+
 /** What a member adds to a set; each element once. */
 export function elementsOf(description: SetDescription, { pod, addresses }: Member): readonly SetElement[] {
   switch (description.kind) {
@@ -23,7 +35,7 @@ export function elementsOf(description: SetDescription, { pod, addresses }: Memb
       return addresses.filter((address) => familyOf(address) === description.family);
     case 'named-ports': {
       if (pod.ports.length === 0) return [];
-      const wanted = new Set(description.ports.map(portKey));
+      const wanted = keysOf(description.ports);
       // Two names may be one number.
       const ports = new Map<string, Omit<NamedPortElement, 'address'>>();
       for (const named of pod.ports) {

@@ -1,6 +1,6 @@
 /**
- * Runs tests in sandboxes, several side by side, and sums up what they found. Each file of the kernel and API server tiers has a sandbox of
- * its own; the others share one in groups.
+ * Runs tests in sandboxes, several side by side, and sums up what they found. Quick files share a sandbox in
+ * groups; each of the others has one of its own.
  *
  *     node test/runner/run.ts                      every tier but `bench`; that one too where CI=true
  *     node test/runner/run.ts --tier fast          one tier
@@ -35,8 +35,8 @@ FILE is a test file, a directory, or a part of the path of some test files. Tier
 
 const WATCHED = ['src', 'packages', 'test', 'fixtures', 'docs', 'manifests'];
 
-/** Files of these tiers are quick: several of them share a process, so many of each job. */
-const FILES_A_JOB: Partial<Record<Tier, number>> = { fast: 20, unit: 1 };
+/** Files of a tier that is quick share a process, so many a job; of the others each has its own. */
+const FILES_A_JOB: Partial<Record<Tier, number>> = { fast: 20 };
 /** The longest first, so that the short ones fill the end. */
 const ORDER: readonly Tier[] = ['apiserver', 'bench', 'kernel', 'unit', 'fast'];
 

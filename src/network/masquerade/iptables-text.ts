@@ -140,9 +140,9 @@ function chainChange(
   const others = ours.filter((text) => !sameRule(text, jump));
   const lines: string[] = [];
   if (others.length > 0) tell(`${base}: rules of an older version were there`);
-  for (const each of others.map((text) => `-D ${base} ${text}`)) lines.push(each);
+  for (const text of others) lines.push(`-D ${base} ${text}`);
   if (rules === undefined) {
-    for (const each of jumps.map(() => `-D ${base} ${jump}`)) lines.push(each);
+    for (const _ of jumps) lines.push(`-D ${base} ${jump}`);
     if (known !== undefined) lines.push(`-F ${chain}`, `-X ${chain}`);
     if (jumps.length > 0 || known !== undefined) tell(`${chain}: was there`);
     return lines;
@@ -151,14 +151,14 @@ function chainChange(
     tell(`${chain}: ${known === undefined ? 'was missing' : 'its rules were others'}`);
     // Makes the chain, or empties it.
     lines.unshift(`:${chain} - [0:0]`);
-    for (const each of rules.map((text) => `-A ${chain} ${text}`)) lines.push(each);
+    for (const text of rules) lines.push(`-A ${chain} ${text}`);
   }
   if (jumps.length === 0) {
     tell(`${base}: the jump to ${chain} was missing`);
     lines.push(`-A ${base} ${jump}`);
   } else if (jumps.length > 1) {
     tell(`${base}: there was more than one jump to ${chain}`);
-    for (const each of jumps.slice(1).map(() => `-D ${base} ${jump}`)) lines.push(each);
+    for (const _ of jumps.slice(1)) lines.push(`-D ${base} ${jump}`);
   }
   return lines;
 }

@@ -166,7 +166,7 @@ export async function removeIptablesChains(connection: NftConnection | undefined
     const change = programs === undefined ? undefined : iptablesChange(wanted, await programs.save());
     if (programs === undefined || change === undefined) continue;
     await programs.restore(change.input);
-    for (const each of change.chains.map((chain) => `${programs.program} ${chain}`)) removed.push(each);
+    for (const chain of change.chains) removed.push(`${programs.program} ${chain}`);
   }
   return removed;
 }
