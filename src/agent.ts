@@ -10,6 +10,7 @@ import { Reconciler } from './enforcement/reconciler.ts';
 import { systemErrorCode } from './errors.ts';
 import { errorFields, type Logger } from './observability/log.ts';
 import { type ListenAddress, HttpServer, type Page, text } from './observability/http-server.ts';
+import { ClosedPolicies } from './observability/closed-policies.ts';
 import type { AgentMetrics, InForce } from './observability/metrics.ts';
 import { NamespaceModes } from './observability/namespace-modes.ts';
 import { Observation } from './observability/observe/observation.ts';
@@ -104,7 +105,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         const { cause, operations, events, durationMs, computeMs } = report;
         const counts = { policies: cluster.policyCount, pods: cluster.podCount, activePolicies: ruleset.activePolicies };
         log.info({ cause, operations, events, computeMs: round(computeMs), commitMs: round(durationMs), ...counts }, 'rules in force');
-        tellClosed();
+        closed.tell();
+        status.closedPolicies(closed.keys);
         warnIfUnknown();
         status.committed(report, { nodeKnown: cluster.knowsNode, auditedPods: ruleset.auditedPods });
         metrics?.committed(report);
@@ -158,25 +160,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       log.warn({ code: 'NODE_UNKNOWN' }, `no Node object and no pod names node ${node}: nothing is enforced here; is --node right?`);
     }
   };
-  /** Policies that were told of as closed, with the reason. */
-  const toldClosed = new Map<string, string>();
-  const tellClosed = (): void => {
-    const { closed } = ruleset;
-    for (const [key, reason] of closed) {
-      if (toldClosed.get(key) === reason) continue;
-      toldClosed.set(key, reason);
-      const message = `${reason}; it isolates the pods that it selects, and admits nothing`;
-      const [origin, code] = [`NetworkPolicy ${key}`, 'POLICY_CLOSED'];
-      log.error({ code, object: origin }, message);
-      policyEvents?.problems(origin, [{ severity: 'error', origin, object: origin, path: '', code, message }]);
-    }
-    for (const key of toldClosed.keys()) {
-      if (closed.has(key)) continue;
-      toldClosed.delete(key);
-      log.info({ object: `NetworkPolicy ${key}` }, 'the policy is in force as it is written');
-    }
-    status.closedPolicies([...closed.keys()]);
-  };
+  const closed = new ClosedPolicies({
+    cluster,
+    ruleset,
+    log,
+    tell: (origin, problem) => policyEvents?.problems(origin, [problem]),
+    reread: source.reread?.bind(source),
+  });
+  opened.defer(() => closed.stop());
   const drifted = (what: string): void => {
     log.warn({ what }, 'somebody else changed the rules; comparing');
     status.drifted();
@@ -292,7 +283,7 @@ function inForce(cluster: Cluster, ruleset: NodeRuleset, status: AgentStatus): I
     pods: cluster.podCount,
     policies: cluster.policyCount,
     activePolicies: ruleset.activePolicies,
-    closedPolicies: ruleset.closed.size,
+    closedPolicies: new Set([...ruleset.closed.keys(), ...cluster.closedPolicies.keys()]).size,
     isolatedPods: { ingress: ruleset.isolatedPods('ingress'), egress: ruleset.isolatedPods('egress') },
     auditedPods: ruleset.auditedPods,
     enforcing: mode === 'enforce',

@@ -223,6 +223,12 @@ const KNOWN_COMMENTS: ReadonlySet<string> = new Set(Object.values(FRAME_COMMENTS
 /** Where in a policy a rule is from. */
 const PLACE = /^(in|e)gress\[\d+\](\.(from|to)(\[\d+\])?)?$/u;
 
+/** The chain of policies that a pod's chain shares with others'. */
+function sharedBy({ rules }: DesiredChain, { chains }: Ruleset): string | undefined {
+  for (const rule of rules) if (rule.kind === 'jump' && chains.get(rule.chain)?.kind === 'policies') return rule.chain;
+  return undefined;
+}
+
 /** Chains and sets are called after what they are for: what the same ruleset calls them whose objects are hashed. */
 class KernelNames {
   readonly #hashes: NameHashes;
@@ -242,10 +248,14 @@ class KernelNames {
       for (const audited of [false, true])
         this.#prefixes.set(logPrefix({ name: chain.name, audited }), logPrefix({ name: now.name, audited }));
       this.#pairSets(chain, now, before, after);
+      // Named by whom it is called: policies that several pods share have no other name.
+      const [shared, sharedNow] = [sharedBy(chain, before), sharedBy(now, after)];
+      if (shared !== undefined && sharedNow !== undefined) this.#names.set(shared, sharedNow);
     }
   }
 
   #counterpart({ kind, of, direction }: DesiredChain, after: Ruleset): DesiredChain | undefined {
+    if (kind === 'policies') return undefined;
     const slash = of.indexOf('/');
     const [namespace, name] = [this.#hashes.name(of.slice(0, slash)), this.#hashes.name(of.slice(slash + 1))];
     return kind === 'pod'

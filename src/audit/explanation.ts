@@ -3,6 +3,7 @@
  * nearest to admitting it, with the place where that is written. Pure but for what the inventory has read already.
  */
 import { stringify } from 'yaml';
+import { podReason } from '../policy/budget.ts';
 import { type DirectionVerdict, evaluate, type Question } from '../policy/evaluate.ts';
 import { describeFault, type Fault, type Miss, missesOf } from '../policy/nearest-miss.ts';
 import type { Direction, Policy } from '../policy/objects.ts';
@@ -39,6 +40,8 @@ export type DirectionExplanation =
       readonly misses: readonly MissExplanation[];
       /** Policies whose nearest miss is not among {@link misses}, since they are too many. */
       readonly missesLeftOut: number;
+      /** What the budgets of policies, pods and namespaces have no room for, a sentence each: it isolates, and admits nothing. */
+      readonly beyondBudget: readonly string[];
       /** The explanation stands for flows that differ in their misses; those of the flow that has the nearest are given. */
       readonly missesVary?: true;
     };
@@ -67,6 +70,8 @@ export interface MissExplanation extends PartOfPolicy {
 
 /** More are not read by anybody; `missesLeftOut` counts the rest. */
 const MISSES_MAX = 10;
+/** Budgets that are named; there may be as many as policies. */
+const BEYOND_MAX = 5;
 /** Lines of YAML that are shown of a part. */
 const YAML_LINES_MAX = 14;
 
@@ -95,6 +100,7 @@ function explainDirection(inventory: Explained, question: Question, direction: D
         isolatedBy: verdict.policies.map(nameOf),
         misses: nearest.slice(0, MISSES_MAX).map((miss) => explainMiss(inventory, miss, direction)),
         missesLeftOut: Math.max(0, nearest.length - MISSES_MAX),
+        beyondBudget: beyondBudget(inventory.world, question, direction, verdict.policies),
       };
     }
     case 'external':
@@ -104,6 +110,23 @@ function explainDirection(inventory: Explained, question: Question, direction: D
     case 'own-node':
       return { allowed: true, reason: verdict.reason };
   }
+}
+
+function beyondBudget(world: World, question: Question, direction: Direction, policies: readonly Policy[]): string[] {
+  const pod = world.podAt(direction === 'egress' ? question.source : question.destination);
+  const leftOut = pod === undefined ? 0 : world.leftOut(pod, direction).length;
+  const found = leftOut === 0 ? [] : [podReason(leftOut)];
+  for (const { namespace, name, problems } of policies) {
+    const fault = problems.find(({ code, path }) => isBudgetCode(code) && (path === 'spec' || path.startsWith(`spec.${direction}`)));
+    if (fault === undefined) continue;
+    if (found.length >= BEYOND_MAX) return [...found, 'and more'];
+    found.push(`${namespace}/${name}: ${fault.message}`);
+  }
+  return found;
+}
+
+function isBudgetCode(code: string): boolean {
+  return code === 'NAMESPACE_TOO_LARGE' || code === 'POLICY_TOO_LARGE';
 }
 
 /** Equal for explanations that differ in nothing but what comes near to admitting. */

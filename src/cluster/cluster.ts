@@ -9,9 +9,11 @@
  * It answers the evaluator's questions ({@link World}) from the same indexes that the ruleset is made from.
  */
 import type { Address } from '../policy/address.ts';
+import { BUDGETS, type Budgets, weightOf } from '../policy/budget.ts';
 import type { Direction, Namespace, Node, Pod, Policy } from '../policy/objects.ts';
 import type { Labels } from '../policy/labels.ts';
 import type { Mode } from '../policy/mode.ts';
+import { closedByNamespace, NamespaceBudget, namespaceReason } from '../policy/namespace-budget.ts';
 import { matches } from '../policy/selector.ts';
 import { defaultNamespaceLabels, localAddresses, ownsAddresses, type World } from '../policy/world.ts';
 import type { SourceEvent } from '../sources/source.ts';
@@ -19,8 +21,12 @@ import { AddressOwners } from './address-owners.ts';
 import { Bag } from './bag.ts';
 import { GroupIndex } from './group-index.ts';
 import type { Group, GroupDefinition } from './groups.ts';
+import { Isolation } from './isolation.ts';
 import { LabelSets } from './label-sets.ts';
 import { type Member, membershipOf, type NamespaceRecord, NO_GROUPS, PodRecord } from './records.ts';
+
+/** Of so many label sets of a namespace it is remembered what selects them. */
+const REMEMBERED_ISOLATIONS = 1_000;
 
 /** Before and after of one thing; undefined where it was or is not there. */
 export interface Change<T> {
@@ -41,6 +47,7 @@ export interface ClusterChanges {
 export class Cluster implements World {
   /** The node whose pods are the local ones; undefined: none are. */
   readonly node: string | undefined;
+  readonly #budgets: Budgets;
   readonly #namespaces = new Map<string, NamespaceRecord>();
   readonly #nodes = new Map<string, Node>();
   readonly #nodesByAddress = new Map<Address, Node[]>();
@@ -53,6 +60,10 @@ export class Cluster implements World {
     namespace: (name) => this.#namespace(name),
     released: (namespace) => this.#dropIfUnused(namespace),
   });
+  /** Policies that the budgets of their namespaces have no room for, and why. */
+  readonly #closed = new Map<string, string>();
+  /** Those of them that there is room for now: their rules have not been kept. */
+  readonly #unread = new Set<string>();
   #podCount = 0;
   #policyCount = 0;
   #localPods = 0;
@@ -60,8 +71,9 @@ export class Cluster implements World {
   #touched = new Map<PodRecord, Member | undefined>();
   #touchedLocal = new Set<PodRecord>();
 
-  constructor(node?: string) {
+  constructor(node?: string, budgets: Budgets = BUDGETS) {
     this.node = node;
+    this.#budgets = budgets;
   }
 
   get podCount(): number {
@@ -70,6 +82,16 @@ export class Cluster implements World {
 
   get policyCount(): number {
     return this.#policyCount;
+  }
+
+  /** Policies that isolate and admit nothing because the budgets of their namespaces have no room for them, and why (namespace-budget.ts). */
+  get closedPolicies(): ReadonlyMap<string, string> {
+    return this.#closed;
+  }
+
+  /** Closed policies that there is room for again. What they admit has not been kept: they have to be read, and applied, once more. */
+  get unreadPolicies(): ReadonlySet<string> {
+    return this.#unread;
   }
 
   /** Whether an object names this node: a Node, or a pod that runs on it. */
@@ -95,14 +117,10 @@ export class Cluster implements World {
         case 'Node':
           this.#setNode(event.key, object?.kind === 'Node' ? object.object : undefined);
           break;
-        case 'NetworkPolicy': {
-          const change = this.#setPolicy(event.key, object?.kind === 'NetworkPolicy' ? object.object : undefined);
-          policies.set(event.key, {
-            before: policies.has(event.key) ? policies.get(event.key)?.before : change.before,
-            after: change.after,
-          });
+        case 'NetworkPolicy':
+          for (const [key, { before, after }] of this.#setPolicy(event.key, object?.kind === 'NetworkPolicy' ? object.object : undefined))
+            policies.set(key, { before: policies.has(key) ? policies.get(key)?.before : before, after });
           break;
-        }
       }
     }
     this.#settleMembers();
@@ -179,16 +197,51 @@ export class Cluster implements World {
     for (const address of localAddresses(node)) this.#nodesByAddress.set(address, [...(this.#nodesByAddress.get(address) ?? []), node]);
   }
 
-  #setPolicy(key: string, policy: Policy | undefined): Change<Policy> {
+  /** What became of the policy, and of others of its namespace that there is room for or not, now. */
+  #setPolicy(key: string, policy: Policy | undefined): [key: string, change: Change<Policy>][] {
     const slash = key.indexOf('/');
-    const namespace = this.#namespace(key.slice(0, slash));
+    const [name, namespace] = [key.slice(slash + 1), this.#namespace(key.slice(0, slash))];
+    const weight = policy && weightOf(policy);
+    const others = namespace.budget.set(name, weight);
+    const isClosed = namespace.budget.isClosed(name);
+    const changes = [this.#replacePolicy(namespace, key, isClosed ? policy && closedByNamespace(policy, weight ?? 0) : policy)];
+    this.#note(key, isClosed ? namespaceReason(namespace.name, weight ?? 0) : undefined);
+    for (const other of others) {
+      const [otherKey, otherPolicy] = [`${namespace.name}/${other}`, namespace.policies.get(`${namespace.name}/${other}`)];
+      if (otherPolicy === undefined) continue;
+      if (namespace.budget.isClosed(other)) {
+        // Of one that is closed already, and has not been read again, the rules are not here to be weighed.
+        const otherWeight = namespace.budget.weightOf(other);
+        changes.push(this.#replacePolicy(namespace, otherKey, closedByNamespace(otherPolicy, otherWeight)));
+        this.#note(otherKey, namespaceReason(namespace.name, otherWeight));
+      } else this.#unread.add(otherKey);
+    }
+    this.#policyCount += Number(policy !== undefined) - Number(changes[0]?.[1].before !== undefined);
+    for (const [, change] of changes) this.#followPolicy(namespace, change);
+    this.#dropIfUnused(namespace);
+    return changes;
+  }
+
+  #replacePolicy(namespace: NamespaceRecord, key: string, policy: Policy | undefined): [key: string, change: Change<Policy>] {
     const before = namespace.policies.get(key);
     if (policy === undefined) namespace.policies.delete(key);
     else namespace.policies.set(key, policy);
-    this.#policyCount += Number(policy !== undefined) - Number(before !== undefined);
-    namespace.isolation = undefined;
-    this.#dropIfUnused(namespace);
-    return { before, after: policy };
+    return [key, { before, after: policy }];
+  }
+
+  /** Brings what is remembered of who is selected up to date. */
+  #followPolicy({ isolation }: NamespaceRecord, { before, after }: Change<Policy>): void {
+    for (const [{ labels }, known] of isolation) {
+      if (before !== undefined && matches(before.subject, labels)) known.remove(before);
+      if (after !== undefined && matches(after.subject, labels)) known.add(after);
+    }
+  }
+
+  /** Whether a policy is closed, and why. What has come or gone has been read. */
+  #note(key: string, closed: string | undefined): void {
+    this.#unread.delete(key);
+    if (closed === undefined) this.#closed.delete(key);
+    else this.#closed.set(key, closed);
   }
 
   #namespace(name: string): NamespaceRecord {
@@ -201,8 +254,9 @@ export class Cluster implements World {
       pods: new Map(),
       localPods: new Bag(),
       policies: new Map(),
+      budget: new NamespaceBudget(this.#budgets.namespace.entries),
       scopes: new Bag(),
-      isolation: undefined,
+      isolation: new Map(),
     };
     this.#namespaces.set(name, namespace);
     this.#groups.placeNamespace(namespace);
@@ -312,21 +366,24 @@ export class Cluster implements World {
 
   isolating(pod: Pod, direction: Direction): readonly Policy[] {
     const record = this.#namespaces.get(pod.namespace)?.pods.get(pod.name);
-    if (record === undefined || record.namespace.policies.size === 0) return [];
-    const { namespace, labelSet } = record;
-    namespace.isolation ??= new WeakMap();
-    let isolation = namespace.isolation.get(labelSet);
-    if (isolation === undefined) {
-      const selecting = [...namespace.policies.values()]
-        .filter(({ subject }) => matches(subject, labelSet.labels))
-        .sort((a, b) => (a.name < b.name ? -1 : 1));
-      isolation = {
-        ingress: selecting.filter(({ ingress }) => ingress !== undefined),
-        egress: selecting.filter(({ egress }) => egress !== undefined),
-      };
-      namespace.isolation.set(labelSet, isolation);
-    }
-    return isolation[direction];
+    return record === undefined || record.namespace.policies.size === 0 ? [] : this.#isolation(record).carried(direction);
+  }
+
+  leftOut(pod: Pod, direction: Direction): readonly Policy[] {
+    const record = this.#namespaces.get(pod.namespace)?.pods.get(pod.name);
+    return record === undefined || record.namespace.policies.size === 0 ? [] : this.#isolation(record).leftOut(direction);
+  }
+
+  /** What selects the pod, and those of the same labels. Asking again costs nothing until a policy that does comes, changes or goes. */
+  #isolation({ namespace: { isolation, policies }, labelSet }: PodRecord): Isolation {
+    const known = isolation.get(labelSet);
+    if (known !== undefined) return known;
+    // Who asks about every pod of a cluster, once, is not to make every change of a policy dear.
+    if (isolation.size >= REMEMBERED_ISOLATIONS) isolation.clear();
+    const selecting = [...policies.values()].filter(({ subject }) => matches(subject, labelSet.labels));
+    const found = new Isolation(selecting, this.#budgets.pod);
+    isolation.set(labelSet, found);
+    return found;
   }
 
   // --- what the ruleset asks
@@ -369,9 +426,9 @@ export class Cluster implements World {
     return matches(policy.subject, record.labelSet.labels);
   }
 
-  /** The policies of the pod's namespace that select it, in no order. */
-  *policiesSelecting(record: PodRecord): Generator<readonly [key: string, policy: Policy]> {
-    for (const entry of record.namespace.policies) if (this.selects(entry[1], record)) yield entry;
+  /** The policies of the pod's namespace that select it, ordered by name. */
+  policiesSelecting(record: PodRecord): readonly Policy[] {
+    return record.namespace.policies.size === 0 ? [] : this.#isolation(record).selecting;
   }
 }
 

@@ -2,8 +2,10 @@
 import type { Address } from '../policy/address.ts';
 import type { Namespace, Pod, Policy } from '../policy/objects.ts';
 import type { Labels } from '../policy/labels.ts';
+import type { NamespaceBudget } from '../policy/namespace-budget.ts';
 import type { Bag } from './bag.ts';
 import type { Group, Scope } from './groups.ts';
+import type { Isolation } from './isolation.ts';
 import type { LabelSet } from './label-sets.ts';
 
 /** A pod as groups see it: replaced, never changed, when the pod or what it owns changes. */
@@ -75,9 +77,11 @@ export interface NamespaceRecord {
   readonly pods: Map<string, PodRecord>;
   /** Those of this node, whether or not they are in any set. */
   readonly localPods: Bag<PodRecord>;
+  /** By `namespace/name`. One that the namespace's budget has no room for is here as it is carried: closed. */
   readonly policies: Map<string, Policy>;
+  readonly budget: NamespaceBudget;
   /** The scopes that hold this namespace. */
   readonly scopes: Bag<Scope>;
-  /** Which policies select whom, by label set, as far as it was asked for since a policy of the namespace changed. */
-  isolation: WeakMap<LabelSet, Readonly<Record<'ingress' | 'egress', readonly Policy[]>>> | undefined;
+  /** Which policies select whom, by label set, as far as it was asked for. */
+  readonly isolation: Map<LabelSet, Isolation>;
 }

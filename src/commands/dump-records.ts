@@ -4,7 +4,7 @@ import type { ChainCounts, Count } from '../audit/rule-counts.ts';
 import type { Pod } from '../policy/objects.ts';
 import { rangeToPrefixes } from '../policy/ranges.ts';
 import { formatPrefix } from '../policy/address.ts';
-import type { AdmitRule, DesiredChain, DesiredSet, Ruleset } from '../ruleset/objects.ts';
+import { type AdmitRule, type DesiredChain, type DesiredSet, policyChainsOf, type Ruleset } from '../ruleset/objects.ts';
 import type { IsolationRecord, PolicyRecord, RuleRecord, SetRecord } from './dump-document.ts';
 
 type CountsOf = (chain: DesiredChain) => ChainCounts;
@@ -23,7 +23,7 @@ export function dumpRecords(ruleset: Ruleset, pods: readonly Pod[], countsOf?: C
     for (const direction of ['ingress', 'egress'] as const) {
       const chain = ruleset.chainOfPod(`${namespace}/${name}`, direction);
       if (chain === undefined) continue;
-      const policies = chain.rules.flatMap((rule) => (rule.kind === 'jump' ? [policyRecord(ruleset, rule.chain, countsOf)] : []));
+      const policies = policyChainsOf(ruleset, chain).map((policy) => policyRecord(ruleset, policy, countsOf));
       records.push({
         pod: `${namespace}/${name}`,
         node,

@@ -72,6 +72,10 @@ const Direction = z.object({
     .optional()
     .describe('With `refused`: of each of these policies what comes nearest to admitting it, the nearest of all first.'),
   missesLeftOut: z.number().int().optional().describe('With `refused`: how many policies are not among `misses`.'),
+  beyondBudget: z
+    .array(z.string())
+    .optional()
+    .describe('With `refused`: what budgets have no room for, a sentence each; it isolates, and admits nothing.'),
   missesVary: z
     .boolean()
     .optional()

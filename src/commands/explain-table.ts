@@ -135,6 +135,7 @@ function* directionLines(direction: 'egress' | 'ingress', flow: Flow, paint: Pai
   const [nearest, ...others] = explanation.misses ?? [];
   if (nearest !== undefined) yield* missLines(explanation.missesVary === true ? 'of one' : 'nearest', nearest, paint, width);
   for (const miss of others.filter(({ path }) => path !== 'spec').slice(0, OTHER_MISSES_MAX)) yield* missLines('also', miss, paint, width);
+  for (const text of explanation.beyondBudget ?? []) yield* wrapped(text, width, `${LABEL}budget   `, ' '.repeat(INDENT));
   yield* kernelLines(explanation.kernel, flow, paint, width);
 }
 

@@ -222,13 +222,14 @@ function explanationDocument(explanation: DirectionExplanation): FlowDocument['e
       return { allowed, reason, by, ...(port === undefined ? {} : { port }) };
     }
     case 'refused': {
-      const { allowed, reason, isolatedBy, misses, missesLeftOut, missesVary } = explanation;
+      const { allowed, reason, isolatedBy, misses, missesLeftOut, missesVary, beyondBudget } = explanation;
       return {
         allowed,
         reason,
         isolatedBy: [...isolatedBy],
         misses: misses.map((miss) => ({ ...miss, faults: [...miss.faults] })),
         missesLeftOut,
+        ...(beyondBudget.length === 0 ? {} : { beyondBudget: [...beyondBudget] }),
         ...(missesVary === undefined ? {} : { missesVary }),
       };
     }

@@ -5,7 +5,7 @@
  *
  * Peers are read in peers.ts, ports in ports.ts, selectors in selector.ts.
  */
-import { entriesOfRule, entriesOfSelector, POLICY_BUDGET } from './budget.ts';
+import { entriesOfRule, entriesOfSelector, kernelRulesOfRule, POD_BUDGET, POLICY_BUDGET } from './budget.ts';
 import { compact } from './compact.ts';
 import { SpecUnreadableError } from './errors.ts';
 import type { Direction, Policy, Rule } from './objects.ts';
@@ -111,6 +111,7 @@ function readRules(direction: Direction, value: unknown, problems: Problems): Ru
   }
   const rules: Rule[] = [];
   let entries = 0;
+  let kernelRules = 0;
   for (const [index, rule] of (value as readonly unknown[]).entries()) {
     const at = `${path}[${index}]`;
     entries += entriesOfRule(rule, direction === 'ingress' ? 'from' : 'to');
@@ -120,7 +121,14 @@ function readRules(direction: Direction, value: unknown, problems: Problems): Ru
       break;
     }
     const read = readRule(direction, rule, index, at, problems);
-    if (read !== undefined) rules.push(read);
+    if (read === undefined) continue;
+    kernelRules += kernelRulesOfRule(read);
+    if (kernelRules > POD_BUDGET.rules) {
+      const message = `with this rule there are more than the ${POD_BUDGET.rules} pairs of peers and ports that are carried; from this rule on nothing is admitted by ${path}`;
+      problems.push(problem(at, 'POLICY_TOO_LARGE', message));
+      break;
+    }
+    rules.push(read);
   }
   return compact(rules);
 }

@@ -5,7 +5,9 @@
 import { type Address, prefixRange } from './address.ts';
 import type { Direction, Namespace, Node, Pod, Policy } from './objects.ts';
 import { addressAfter } from './ranges.ts';
+import { BUDGETS, type Budgets, withinPodBudget } from './budget.ts';
 import type { Labels } from './labels.ts';
+import { withinNamespaceBudgets } from './namespace-budget.ts';
 import { matches } from './selector.ts';
 
 export interface World {
@@ -15,8 +17,13 @@ export interface World {
   nodeAt(address: Address): Node | undefined;
   /** A namespace without an object has only its kubernetes.io/metadata.name label. */
   namespaceLabels(namespace: string): Labels;
-  /** The policies that isolate this pod in this direction, ordered by name. Empty for pods that no policy selects. */
+  /**
+   * The policies that isolate this pod in this direction, ordered by name: those that the budgets of the pod and its namespace have room for
+   * (budget.ts). Empty for pods that no policy selects.
+   */
   isolating(pod: Pod, direction: Direction): readonly Policy[];
+  /** Those that isolate it too, and admit nothing, because the pod's budget has no room for them; ordered by name. */
+  leftOut(pod: Pod, direction: Direction): readonly Policy[];
 }
 
 /** A cluster's objects, in whatever order. Of objects of one name the last counts, as the last event does. */
@@ -75,7 +82,7 @@ export function localAddresses(node: Node): Address[] {
  * The world that these objects make up, by looking at everything. Objects do not change under it; a new state is a new world.
  * An address that two nodes claim belongs to the first by name.
  */
-export function worldOf(objects: Objects): World {
+export function worldOf(objects: Objects, budgets: Budgets = BUDGETS): World {
   const pods = new Map([...(objects.pods ?? [])].map((pod) => [keyOf(pod), pod]));
   const namespaces = new Map([...(objects.namespaces ?? [])].map((namespace) => [namespace.name, namespace.labels]));
   const nodes = new Map([...(objects.nodes ?? [])].map((node) => [node.name, node]));
@@ -89,20 +96,31 @@ export function worldOf(objects: Objects): World {
   for (const node of [...nodes.values()].sort(byName)) {
     for (const address of localAddresses(node)) if (!nodeOf.has(address)) nodeOf.set(address, node);
   }
-  const sorted = [...policies.values()].sort(byName);
+  const sorted = withinNamespaceBudgets([...policies.values()], budgets.namespace.entries).toSorted(byName);
   const remembered = { ingress: new Map<Pod, Policy[]>(), egress: new Map<Pod, Policy[]>() };
 
+  const isolating = (pod: Pod, direction: Direction): readonly Policy[] => {
+    let found = remembered[direction].get(pod);
+    if (found === undefined) {
+      found = sorted.filter((policy) => isolates(policy, pod, direction));
+      remembered[direction].set(pod, found);
+    }
+    return found;
+  };
+  const carried = { ingress: new Map<readonly Policy[], readonly Policy[]>(), egress: new Map<readonly Policy[], readonly Policy[]>() };
   return {
     podAt: (address) => podOf.get(address),
     nodeAt: (address) => nodeOf.get(address),
     namespaceLabels: (namespace) => namespaces.get(namespace) ?? defaultNamespaceLabels(namespace),
     isolating: (pod, direction) => {
-      let found = remembered[direction].get(pod);
-      if (found === undefined) {
-        found = sorted.filter((policy) => isolates(policy, pod, direction));
-        remembered[direction].set(pod, found);
-      }
+      const all = isolating(pod, direction);
+      let found = carried[direction].get(all);
+      if (found === undefined) carried[direction].set(all, (found = withinPodBudget(all, direction, budgets.pod)));
       return found;
+    },
+    leftOut: (pod, direction) => {
+      const all = isolating(pod, direction);
+      return all.slice(withinPodBudget(all, direction, budgets.pod).length);
     },
   };
 }

@@ -30,9 +30,11 @@ export interface CompileLimits {
   readonly peers: number;
   /** Up to so many kernel rules in one family. With more, selectors, blocks and names of ports are one set each: sums, and no product. */
   readonly rules: number;
+  /** Of one pod. With more, pods that are isolated by the same policies share one chain of the jumps to them. */
+  readonly jumps: number;
 }
 
-export const COMPILE_LIMITS: CompileLimits = { peers: 16, rules: 32 };
+export const COMPILE_LIMITS: CompileLimits = { peers: 16, rules: 32, jumps: 32 };
 
 /** A peer in one family: no set means any address. `groups` is there where the peer is pods. */
 interface PeerMatch {

@@ -41,6 +41,11 @@ export function policyChainName(namespace: string, policy: string, direction: Di
   return bounded(`policy/${namespace}/${policy}/${direction}`);
 }
 
+/** Of several policies of a namespace, in their order: `policies/shop/ingress/5c0e…`. */
+export function policiesChainName(namespace: string, direction: Direction, policies: readonly { readonly name: string }[]): ObjectName {
+  return bounded(`policies/${namespace}/${direction}/${hash(policies.map(({ name }) => name).join('\n'))}`);
+}
+
 /** `pods-v4/shop/app.web/5c0e…`: namespace (or namespace selector), pod selector, hash of both. */
 function groupName(group: GroupDefinition): string {
   const where = readable(typeof group.namespace === 'string' ? group.namespace : group.namespace.text) || 'all-namespaces';

@@ -18,7 +18,7 @@ import { familyOf } from '../policy/address.ts';
 import { type Auditing, ENFORCING, isAudited } from '../policy/mode.ts';
 import type { Direction, Policy } from '../policy/objects.ts';
 import { COMPILE_LIMITS, type CompiledChain, type CompileLimits, compilePolicy } from './compile.ts';
-import { podChainName, policyChainName } from './names.ts';
+import { podChainName, policiesChainName, policyChainName } from './names.ts';
 import { addressOf, elementKey, elementsOf } from './elements.ts';
 import type { ChainRule, DesiredChain, DesiredSet, ElementChanges, ObjectName, Ruleset, SetDescription, SetElement } from './objects.ts';
 import { type RulesetUpdate, UpdateInProgress } from './update.ts';
@@ -33,12 +33,25 @@ interface ActivePolicy {
   compiled: readonly CompiledChain[];
 }
 
+/** The first policy, by name, that a pod's budget has no room for. */
+export interface LeftOut {
+  readonly policy: Policy;
+  /** `namespace/name`. */
+  readonly pod: string;
+  readonly direction: Direction;
+}
+
 interface LocalPod {
   readonly member: Member;
   /** Keys of the policies that select it. */
   readonly policies: Set<string>;
   readonly audited: boolean;
   chains: readonly DesiredChain[];
+}
+
+/** Sorted by name of the chain, which the order of policies by name need not be. */
+function policyChains(policies: readonly Policy[], direction: Direction): ObjectName[] {
+  return policies.map(({ namespace, name }) => policyChainName(namespace, name, direction)).sort();
 }
 
 class SetState implements DesiredSet {
@@ -113,6 +126,12 @@ export class NodeRuleset implements Ruleset {
   readonly #setsByGroup = new Map<Group, Set<SetState>>();
   readonly #chains = new Map<ObjectName, DesiredChain>();
   readonly #verdicts = { ingress: new Map<Address, ObjectName>(), egress: new Map<Address, ObjectName>() };
+  /** By pod and direction. */
+  readonly #leftOut = new Map<string, LeftOut>();
+  /** Of the lists that the cluster hands out: what the chain of their jumps is called. */
+  readonly #sharedNames = new WeakMap<readonly Policy[], ObjectName>();
+  /** How many chains of pods jump to each of them. */
+  readonly #sharedUsers = new Map<ObjectName, number>();
   readonly #addressCount: Record<Family, number> = { 4: 0, 6: 0 };
 
   constructor(cluster: Cluster, auditing: Auditing = ENFORCING, limits: CompileLimits = COMPILE_LIMITS) {
@@ -172,6 +191,11 @@ export class NodeRuleset implements Ruleset {
     return this.#closed;
   }
 
+  /** Of every local pod that is isolated by more policies than its budget has room for: the first of those that are left out. */
+  get leftOut(): ReadonlyMap<string, LeftOut> {
+    return this.#leftOut;
+  }
+
   /**
    * Closes policies for a reason, or (without one) opens them again. A policy that changes is opened as well: its new version has not been tried.
    * What it returns is as of {@link update}, and as that to be brought into force.
@@ -204,6 +228,7 @@ export class NodeRuleset implements Ruleset {
     this.#dropUnusedSets(update);
     this.#followGroups(groups, update);
     for (const key of update.dirtyPods) this.#rebuildPodChains(key, update);
+    this.#dropUnusedShared(update);
     const changes = update.finish(this.#chains, this.#sets, this.#verdicts);
     return { changes, ...this.#affectedFlows(update), compiled: update.dirtyPolicies };
   }
@@ -260,7 +285,7 @@ export class NodeRuleset implements Ruleset {
       this.#pods.delete(key);
       return;
     }
-    const selecting = new Map(this.#cluster.policiesSelecting(record));
+    const selecting = new Map(this.#cluster.policiesSelecting(record).map((policy) => [`${policy.namespace}/${policy.name}`, policy]));
     for (const policy of known?.policies ?? []) if (!selecting.has(policy)) this.#unselect(policy, key, update);
     if (known !== undefined) update.oldChains(key, known.chains, known.member.addresses);
     const audited = isAudited(this.#auditing, this.#cluster.namespaceMode(record.pod.namespace));
@@ -380,11 +405,14 @@ export class NodeRuleset implements Ruleset {
   #rebuildPodChains(key: string, update: UpdateInProgress): void {
     const pod = this.#pods.get(key);
     const before = pod?.chains ?? [];
+    for (const direction of DIRECTIONS) this.#leftOut.delete(`${key} ${direction}`);
     if (pod !== undefined) {
       update.oldChains(key, before, pod.member.addresses);
-      pod.chains = DIRECTIONS.flatMap((direction) => this.#podChain(pod, direction) ?? []);
+      pod.chains = DIRECTIONS.flatMap((direction) => this.#podChain(pod, direction, update) ?? []);
       for (const chain of pod.chains) this.#setChain(chain, update);
+      for (const chain of pod.chains) this.#countShared(chain, 1, update);
     }
+    for (const chain of pod === undefined ? (update.chainsBefore.get(key)?.chains ?? []) : before) this.#countShared(chain, -1, update);
     const old = update.chainsBefore.get(key);
     for (const chain of old?.chains ?? []) {
       if (pod === undefined || !pod.chains.some(({ name }) => name === chain.name)) this.#removeChain(chain.name, update);
@@ -401,15 +429,17 @@ export class NodeRuleset implements Ruleset {
     }
   }
 
-  #podChain({ member, policies, audited }: LocalPod, direction: Direction): DesiredChain | undefined {
+  /** Asks the policies that the evaluator asks, in the same order. */
+  #podChain({ member, audited }: LocalPod, direction: Direction, update: UpdateInProgress): DesiredChain | undefined {
     const { namespace, name } = member.pod;
-    const isolating: string[] = [];
-    for (const key of policies) {
-      const policy = this.#policies.get(key)?.policy;
-      if (policy?.[direction] !== undefined) isolating.push(policyChainName(policy.namespace, policy.name, direction));
-    }
+    const isolating = this.#cluster.isolating(member.pod, direction);
     if (isolating.length === 0) return undefined;
-    const rules: ChainRule[] = isolating.sort().map((chain) => ({ kind: 'jump', chain }));
+    const [leftOut] = this.#cluster.leftOut(member.pod, direction);
+    if (leftOut !== undefined)
+      this.#leftOut.set(`${namespace}/${name} ${direction}`, { policy: leftOut, pod: `${namespace}/${name}`, direction });
+    const policies =
+      isolating.length > this.#limits.jumps ? [this.#sharedJumps(isolating, direction, update)] : policyChains(isolating, direction);
+    const rules: ChainRule[] = policies.map((chain) => ({ kind: 'jump', chain }));
     // Behind the policies: a pod that calls itself is rare.
     for (const address of member.addresses) rules.push({ kind: 'self', address });
     return {
@@ -421,6 +451,42 @@ export class NodeRuleset implements Ruleset {
       rules,
       comment: `pod ${namespace}/${name}, ${direction}`,
     };
+  }
+
+  /**
+   * The chain of the jumps to these policies, made where there is none yet.
+   *
+   * @param isolating the same list for all pods of equal labels, until one of its policies changes
+   */
+  #sharedJumps(isolating: readonly Policy[], direction: Direction, update: UpdateInProgress): ObjectName {
+    let name = this.#sharedNames.get(isolating);
+    if (name !== undefined && this.#chains.has(name)) return name;
+    const namespace = isolating[0]?.namespace ?? '';
+    name = policiesChainName(namespace, direction, isolating);
+    this.#sharedNames.set(isolating, name);
+    if (this.#chains.has(name)) return name;
+    const rules = policyChains(isolating, direction).map((chain): ChainRule => ({ kind: 'jump', chain }));
+    const comment = `${rules.length} NetworkPolicies of ${namespace}, ${direction}`;
+    this.#setChain({ name, direction, kind: 'policies', of: namespace, audited: false, rules, comment }, update);
+    return name;
+  }
+
+  /** The chain of policies that a pod's chain shares is used by one more, or one less; by none, it goes. */
+  #countShared(chain: DesiredChain, by: 1 | -1, update: UpdateInProgress): void {
+    const [first] = chain.rules;
+    if (first?.kind !== 'jump' || this.#chains.get(first.chain)?.kind !== 'policies') return;
+    const users = (this.#sharedUsers.get(first.chain) ?? 0) + by;
+    this.#sharedUsers.set(first.chain, users);
+    if (users === 0) update.unusedShared.add(first.chain);
+  }
+
+  /** At the end of the update: what one pod no longer shares another may share now. */
+  #dropUnusedShared(update: UpdateInProgress): void {
+    for (const name of update.unusedShared) {
+      if ((this.#sharedUsers.get(name) ?? 0) > 0) continue;
+      this.#sharedUsers.delete(name);
+      this.#removeChain(name, update);
+    }
   }
 
   #setChain(chain: DesiredChain, update: UpdateInProgress): void {

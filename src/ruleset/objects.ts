@@ -89,13 +89,14 @@ export type ChainRule =
 
 /**
  * A chain whose rules admit or jump: their order has no meaning. A pod's chain ends by refusing what nothing admitted, or by counting it
- * and letting it through; a policy's chain returns to the pod's.
+ * and letting it through; a policy's chain returns to the pod's. Where many policies isolate a pod, the jumps to them are a chain of their own
+ * (`policies`), which all pods that are isolated by the same ones share: so a policy that comes or goes is not as dear as there are pods.
  */
 export interface DesiredChain {
   readonly name: ObjectName;
   readonly direction: Direction;
-  readonly kind: 'pod' | 'policy';
-  /** `namespace/name` of the pod or policy. */
+  readonly kind: 'pod' | 'policy' | 'policies';
+  /** `namespace/name` of the pod or policy; the namespace of several policies. */
   readonly of: string;
   /** Of a pod's chain: what nothing admitted is let through. Never of a policy's. */
   readonly audited: boolean;
@@ -146,4 +147,13 @@ export function isEmpty(changes: RulesetChanges): boolean {
     changes.addedChains.length + changes.changedChains.length + changes.removedChains.length === 0 &&
     ingress.set.size + ingress.remove.size + egress.set.size + egress.remove.size === 0
   );
+}
+
+/** Names of the chains of the policies that a pod's chain asks, one after the other. */
+export function policyChainsOf({ chains }: Pick<Ruleset, 'chains'>, pod: DesiredChain): ObjectName[] {
+  return pod.rules.flatMap((rule) => {
+    if (rule.kind !== 'jump') return [];
+    const target = chains.get(rule.chain);
+    return target?.kind === 'policies' ? policyChainsOf({ chains }, target) : [rule.chain];
+  });
 }

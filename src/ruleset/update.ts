@@ -31,6 +31,8 @@ export class UpdateInProgress {
   readonly affectedPods = new Set<string>();
   readonly addedSets = new Map<ObjectName, DesiredSet>();
   readonly unusedSets = new Set<ObjectName>();
+  /** Chains of policies that a pod has ceased to share, and nobody may. */
+  readonly unusedShared = new Set<ObjectName>();
   readonly removedSets: SetDescription[] = [];
   readonly elements = new Map<ObjectName, ElementChanges>();
   /** Of each pod that was rebuilt: what it had at the start of the update. */

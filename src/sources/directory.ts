@@ -61,6 +61,11 @@ export class DirectorySource implements Source {
     this.#following = this.#follow();
   }
 
+  async reread(policies: Iterable<string>): Promise<void> {
+    const events = [...policies].flatMap((key) => this.#set.inForce('NetworkPolicy', key) ?? []);
+    if (events.length > 0) this.#listener?.events(events);
+  }
+
   /** Nothing is emitted once it resolves. */
   async stop(): Promise<void> {
     this.#wake.stop();

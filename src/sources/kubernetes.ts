@@ -14,6 +14,7 @@ import {
   type ListClient,
   type ListReason,
   type Receiver,
+  readJson,
   Reflector,
   type ReflectorOptions,
   versionOf,
@@ -29,6 +30,9 @@ export const WATCHED: Readonly<Record<ObjectKind, string>> = {
   NetworkPolicy: '/apis/networking.k8s.io/v1/networkpolicies',
   Pod: '/api/v1/pods',
 };
+
+/** How long the answer of one object may take to come. */
+const REREAD_IDLE_MS = 10_000;
 
 export interface KubernetesObserver {
   /** Something went wrong with a kind's list or watch; it is tried again after `retryMs`. */
@@ -51,6 +55,7 @@ export class KubernetesSource implements Source {
   readonly #sharing = new Sharing();
   readonly #feeds: KindFeed[] = [];
   readonly #reflectors: Reflector[] = [];
+  readonly #stopping = new AbortController();
   #listener: SourceListener | undefined;
   #synced = false;
 
@@ -86,8 +91,21 @@ export class KubernetesSource implements Source {
     for (const each of this.#reflectors) each.start();
   }
 
+  async reread(policies: Iterable<string>): Promise<void> {
+    const feed = this.#feeds.find(({ kind }) => kind === 'NetworkPolicy');
+    const { client } = this.#options;
+    for (const key of policies) {
+      const [namespace = '', name = ''] = key.split('/');
+      const path = `/apis/networking.k8s.io/v1/namespaces/${encodeURIComponent(namespace)}/networkpolicies/${encodeURIComponent(name)}`;
+      const object = await readJson(await client.get({ path, query: {}, idleMs: REREAD_IDLE_MS, signal: this.#stopping.signal }));
+      if (this.#stopping.signal.aborted) return;
+      feed?.reread(key, object);
+    }
+  }
+
   /** Nothing is emitted once it resolves. */
   async stop(): Promise<void> {
+    this.#stopping.abort();
     await Promise.all(this.#reflectors.map((reflector) => reflector.stop()));
   }
 
@@ -172,6 +190,13 @@ class KindFeed {
     this.#setVersion(key, version);
     // One that is refused keeps its last good state.
     if (object !== undefined) this.#pending.push({ type: 'upsert', kind: this.kind, key: keyOf(this.kind, object), object } as SourceEvent);
+  }
+
+  /** What the server says of one object beside the watch, which may already have told that it is gone. */
+  reread(key: string, value: unknown): void {
+    if (!this.#versions.has(key) || readKey(this.kind, value, this.#sharing) !== key) return;
+    const { object } = project(this.kind, value, this.#sharing);
+    if (object !== undefined) this.#listener.events([{ type: 'upsert', kind: this.kind, key, object } as SourceEvent]);
   }
 
   remove(value: unknown): void {

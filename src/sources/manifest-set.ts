@@ -89,6 +89,12 @@ export class ManifestSet {
     else this.#notes.delete(origin);
   }
 
+  /** What was last said of an object; undefined: it is not there. */
+  inForce(kind: ObjectKind, key: string): SourceEvent | undefined {
+    const statement = this.#inForce.get(`${kind} ${key}`);
+    return statement && { type: 'upsert', ...statement.object };
+  }
+
   commit(): Changes {
     const upserts: SourceEvent[] = [];
     const deletions: SourceEvent[] = [];

@@ -42,5 +42,10 @@ export interface SourceListener {
 export interface Source {
   /** Emits what is there, then `synced`, then changes until {@link stop}. */
   start(listener: SourceListener): Promise<void>;
+  /**
+   * Reads policies (`namespace/name`) once more, and emits those that are still there, changed or not. Resolves when they have been; rejects
+   * where one could not be read.
+   */
+  reread?(policies: Iterable<string>): Promise<void>;
   stop(): Promise<void>;
 }

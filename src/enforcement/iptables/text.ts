@@ -11,7 +11,15 @@ import { type Family, familyOf, formatAddress, formatPrefix, ipv4, ipv6, type Pr
 import type { Direction } from '../../policy/objects.ts';
 import { rangeToPrefixes } from '../../policy/ranges.ts';
 import type { PortRange } from '../../policy/ports.ts';
-import type { AdmitRule, DesiredChain, DesiredSet, ObjectName, Ruleset, SetElement } from '../../ruleset/objects.ts';
+import {
+  type AdmitRule,
+  type DesiredChain,
+  type DesiredSet,
+  type ObjectName,
+  policyChainsOf,
+  type Ruleset,
+  type SetElement,
+} from '../../ruleset/objects.ts';
 import { CUT_LABEL } from '../conntrack/flow-sweep.ts';
 import { FRAME_COMMENTS, type TableOptions } from '../nftables/frame.ts';
 import { LOGGED_A_SECOND, LOGGED_AT_ONCE, logPrefix } from '../nftables/render.ts';
@@ -150,9 +158,11 @@ function podLines(ruleset: Ruleset, chain: DesiredChain, family: Family, { logGr
       if (familyOf(rule.address) === family)
         lines.push(`${chain.direction === 'ingress' ? '-s' : '-d'} ${formatAddress(rule.address)}/${WIDTH[family]} -j RETURN`);
     } else if (rule.kind === 'jump') {
-      const policy = ruleset.chains.get(rule.chain);
-      for (const admit of policy?.rules ?? [])
-        if (admit.kind === 'admit') for (const each of admitLines(ruleset, chain, policy?.of ?? '', admit, family)) lines.push(each);
+      for (const name of policyChainsOf(ruleset, { ...chain, rules: [rule] })) {
+        const policy = ruleset.chains.get(name);
+        for (const admit of policy?.rules ?? [])
+          if (admit.kind === 'admit') for (const each of admitLines(ruleset, chain, policy?.of ?? '', admit, family)) lines.push(each);
+      }
     } else for (const each of admitLines(ruleset, chain, chain.of, rule, family)) lines.push(each);
   }
   if (logGroup !== undefined) {

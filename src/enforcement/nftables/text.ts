@@ -23,9 +23,11 @@ export function rulesetText(ruleset: Ruleset, options: TableOptions): string {
   return `${[`table ${FAMILY} ${TABLE} {`, ...flags, blocks.join('\n\n'), '}'].join('\n')}\n`;
 }
 
+const CALL_ORDER: readonly DesiredChain['kind'][] = ['policy', 'policies', 'pod'];
+
 /** Chains before those that jump to them: `nft -f` asks for no order, people read easier. */
 function inCallOrder({ chains }: Ruleset): DesiredChain[] {
-  return [...chains.values()].sort((a, b) => Number(a.kind === 'pod') - Number(b.kind === 'pod') || (a.name < b.name ? -1 : 1));
+  return [...chains.values()].sort((a, b) => CALL_ORDER.indexOf(a.kind) - CALL_ORDER.indexOf(b.kind) || (a.name < b.name ? -1 : 1));
 }
 
 function block(head: string, lines: readonly string[]): string {

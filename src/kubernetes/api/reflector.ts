@@ -67,8 +67,10 @@ export interface ReflectorOptions {
   readonly graceMs?: number;
 }
 
-/** Items of a page: so many are parsed without a stall that anybody notices. */
+/** Items of a page: so many are parsed without a stall that anybody notices, where they are not large. */
 const PAGE = 250;
+/** Of large ones a page holds fewer: an object may be of 1.5 MB, and a page is held as a whole. */
+const PAGE_BYTES = 4_000_000;
 const SILENCE_MS = 180_000;
 /** Longer than the server's own end of a watch. */
 const GRACE_MS = 30_000;
@@ -157,9 +159,16 @@ export class Reflector {
     const { signal } = this.#stopping;
     receiver.listing();
     let next = '';
-    do {
-      const query = { limit: String(PAGE), ...(next === '' ? {} : { continue: next }) };
-      const page = await readJson(await client.get({ path, query, idleMs: PAGE_IDLE_MS, signal }));
+    let limit = PAGE;
+    for (;;) {
+      const query = { limit: String(limit), ...(next === '' ? {} : { continue: next }) };
+      const body = await client.get({ path, query, idleMs: PAGE_IDLE_MS, signal });
+      const page = await readJson(body, limit === 1 ? Number.POSITIVE_INFINITY : PAGE_BYTES);
+      if (page === undefined) {
+        limit = Math.ceil(limit / 4);
+        continue;
+      }
+      limit = Math.min(PAGE, limit * 2);
       const metadata = isFields(page) ? page['metadata'] : undefined;
       const items = isFields(page) ? (page['items'] ?? []) : undefined;
       if (!isFields(metadata) || !Array.isArray(items)) throw new ApiError('API_GARBLED', `what came from ${path} is no list`);
@@ -167,8 +176,10 @@ export class Reflector {
       receiver.flush();
       this.#options.observer.heard();
       next = typeof metadata['continue'] === 'string' ? metadata['continue'] : '';
-      if (next === '') this.#listed(versionOf(page));
-    } while (next !== '');
+      if (next !== '') continue;
+      this.#listed(versionOf(page));
+      return;
+    }
   }
 
   #listed(version: string | undefined): void {
@@ -266,9 +277,15 @@ function parse(line: string): Fields {
   return event;
 }
 
-async function readJson(body: AsyncIterable<Buffer>): Promise<unknown> {
+/** The whole of an answer; undefined: it has more bytes than `limit`. The rest of it is not read. */
+export async function readJson(body: AsyncIterable<Buffer>, limit: number = Number.POSITIVE_INFINITY): Promise<unknown> {
   const chunks: Buffer[] = [];
-  for await (const chunk of body) chunks.push(chunk);
+  let bytes = 0;
+  for await (const chunk of body) {
+    bytes += chunk.length;
+    if (bytes > limit) return undefined;
+    chunks.push(chunk);
+  }
   const text = Buffer.concat(chunks).toString('utf8');
   try {
     return JSON.parse(text);

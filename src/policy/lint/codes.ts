@@ -4,7 +4,7 @@
  *
  * Codes are stable: one that goes out of use is not used for anything else.
  */
-import { POLICY_BUDGET } from '../budget.ts';
+import { NAMESPACE_BUDGET, POD_BUDGET, POLICY_BUDGET, SELECTOR_ENTRIES } from '../budget.ts';
 import { PROBLEMS, type ProblemCode } from '../problems.ts';
 import type { LintSeverity } from './finding.ts';
 
@@ -21,6 +21,18 @@ export interface CodeEntry {
   readonly example: string;
   /** What to write instead. */
   readonly instead: string;
+}
+
+/** A policy with so many peers in either direction. */
+function manySelectors(count: number): string {
+  const peers = `[${Array.from({ length: count }, () => '{podSelector: {}}').join(', ')}]`;
+  return `podSelector: {}\ningress: [{from: ${peers}}]\negress: [{to: ${peers}}]`;
+}
+
+/** A policy with so many rules, each for 30 names of ports. */
+function manyRules(count: number): string {
+  const ports = Array.from({ length: 30 }, (_, index) => `{port: p${index}}`).join(', ');
+  return `podSelector: {}\ningress: [${Array.from({ length: count }, () => `{ports: [${ports}]}`).join(', ')}]`;
 }
 
 const OWN = {
@@ -390,6 +402,20 @@ const OWN = {
     example: 'podSelector: {matchLabels: {app: web}}',
     instead: 'podSelector: {}',
   },
+  NAMESPACE_TOO_LARGE: {
+    severity: 'error',
+    summary: 'more policy in a namespace than a node carries',
+    meaning: `The policies of a namespace have room for ${NAMESPACE_BUDGET.entries.toLocaleString('en')} peers, exceptions, ports and values of selectors together, and a selector counts ${SELECTOR_ENTRIES}. The largest policies, for which there is no room, isolate the pods that they select, and admit nothing.`,
+    example: Array.from({ length: 6 }, () => manySelectors(900)).join('\n---\n'),
+    instead: manySelectors(1),
+  },
+  POD_POLICIES_TOO_MANY: {
+    severity: 'error',
+    summary: 'more policies on a pod than a node carries',
+    meaning: `Every new connection may have to pass all policies of its pod. For each direction a pod has room for ${POD_BUDGET.policies.toLocaleString('en')} policies, in order of their names, and ${POD_BUDGET.rules.toLocaleString('en')} rules of the kernel (a pair of a peer and a port each). The others isolate the pod, and admit nothing to it.`,
+    example: `${manyRules(170)}\n---\n${manyRules(170)}`,
+    instead: manyRules(1),
+  },
 } as const satisfies Readonly<Record<string, CodeEntry>>;
 
 type OwnCode = keyof typeof OWN;
@@ -562,7 +588,7 @@ const READ: Readonly<Record<ProblemCode, Omit<CodeEntry, 'severity'> & { readonl
   },
   POLICY_TOO_LARGE: {
     summary: 'a policy larger than what a node carries',
-    meaning: `Of one direction ${POLICY_BUDGET.rules.toLocaleString('en')} rules are carried, and ${POLICY_BUDGET.entries.toLocaleString('en')} peers, exceptions, ports and values of selectors: others would pay for more with their time and memory. What is beyond admits nothing.`,
+    meaning: `Of one direction ${POLICY_BUDGET.rules.toLocaleString('en')} rules are carried, and ${POLICY_BUDGET.entries.toLocaleString('en')} peers, exceptions, ports and values of selectors (a selector counts ${SELECTOR_ENTRIES}): others would pay for more with their time and memory. What is beyond admits nothing.`,
     example: `podSelector: {}\ningress: [${Array.from({ length: POLICY_BUDGET.rules + 1 }, () => '{}').join(', ')}]`,
     instead: 'podSelector: {}\ningress: [{}]',
     remedy: 'write several policies, or larger blocks and fewer selectors',

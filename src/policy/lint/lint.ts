@@ -3,6 +3,7 @@ import type { Labels } from '../labels.ts';
 import type { Pod } from '../objects.ts';
 import { Addresses } from './addresses.ts';
 import { blocks } from './blocks.ts';
+import { budgets } from './budgets.ts';
 import { CODES, type LintCode } from './codes.ts';
 import { contradictions } from './contradictions.ts';
 import { Covering } from './covering.ts';
@@ -44,6 +45,7 @@ export const CHECKS: readonly Check[] = [
   shadowed,
   otherSide,
   isolation,
+  budgets,
 ];
 
 export interface LintResult {

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { Cluster } from '../../../src/cluster/cluster.ts';
 import { type Address, familyOf, parseAddress } from '../../../src/policy/address.ts';
 import { evaluate } from '../../../src/policy/evaluate.ts';
+import { BUDGETS, type Budgets } from '../../../src/policy/budget.ts';
 import type { Auditing } from '../../../src/policy/mode.ts';
 import { COMPILE_LIMITS, type CompileLimits } from '../../../src/ruleset/compile.ts';
 import { NodeRuleset } from '../../../src/ruleset/node-ruleset.ts';
 import { isEmpty } from '../../../src/ruleset/objects.ts';
+import type { RulesetUpdate } from '../../../src/ruleset/update.ts';
 import { ClusterGenerator, OUTSIDE } from '../../random/cluster.ts';
 import { History, upsertOf } from '../../random/events.ts';
 import { Replica } from './replica.ts';
@@ -27,7 +29,10 @@ const AUDITINGS: readonly Auditing[] = [
 ];
 
 /** One of these a seed: with the second nearly every rule of several peers or names is united. */
-const LIMITS: readonly CompileLimits[] = [COMPILE_LIMITS, { peers: 1, rules: 1 }, { peers: 2, rules: 4 }];
+const LIMITS: readonly CompileLimits[] = [COMPILE_LIMITS, { peers: 1, rules: 1, jumps: 0 }, { peers: 2, rules: 4, jumps: 1 }];
+
+/** One of these a seed: with the second many policies are beyond the budget of their namespace or of a pod. */
+const ALL_BUDGETS: readonly Budgets[] = [BUDGETS, { pod: { policies: 1, rules: 4 }, namespace: { entries: 150 } }];
 
 interface TestNode {
   readonly history: History;
@@ -35,14 +40,26 @@ interface TestNode {
   readonly ruleset: NodeRuleset;
   readonly auditing: Auditing;
   readonly limits: CompileLimits;
+  readonly budgets: Budgets;
 }
 
 function nodeOf(seed: number): TestNode {
   const auditing = AUDITINGS[seed % AUDITINGS.length] ?? assert.fail();
   const limits = LIMITS[seed % LIMITS.length] ?? assert.fail();
-  const cluster = new Cluster(NODE);
+  const budgets = ALL_BUDGETS[Math.floor(seed / 4) % ALL_BUDGETS.length] ?? assert.fail();
+  const cluster = new Cluster(NODE, budgets);
   const history = new History(new ClusterGenerator(seed), seed);
-  return { history, cluster, ruleset: new NodeRuleset(cluster, auditing, limits), auditing, limits };
+  return { history, cluster, ruleset: new NodeRuleset(cluster, auditing, limits), auditing, limits, budgets };
+}
+
+/** Takes in the next changes, and reads policies again that there is room for once more, as an agent does. */
+function advance({ history, cluster, ruleset }: TestNode): RulesetUpdate[] {
+  const updates = [ruleset.update(cluster.apply(history.batch()))];
+  while (cluster.unreadPolicies.size > 0) {
+    const again = [...cluster.unreadPolicies].map((key) => history.state.get(`NetworkPolicy ${key}`) ?? assert.fail(key));
+    updates.push(ruleset.update(cluster.apply(again)));
+  }
+  return updates;
 }
 
 /** Whether what a pod of this namespace refuses is let through, by what the objects say. */
@@ -55,13 +72,14 @@ function isLetThrough({ history, auditing }: TestNode, namespace: string): boole
 describe('node ruleset', () => {
   it('is the same by differences as from the start, and its changes lead from each state to the next', () => {
     for (let seed = 1; seed <= 40; seed++) {
-      const { history, cluster, ruleset, auditing, limits } = nodeOf(seed);
+      const node = nodeOf(seed);
+      const { history, ruleset, auditing, limits, budgets } = node;
       const replica = new Replica();
       for (let step = 0; step < 30; step++) {
-        replica.apply(ruleset.update(cluster.apply(history.batch())).changes);
+        for (const { changes } of advance(node)) replica.apply(changes);
         if (step % 5 !== 4) continue;
         assert.deepEqual(replica, Replica.of(ruleset), `seed ${seed}, step ${step}: what the changes led to`);
-        const freshCluster = new Cluster(NODE);
+        const freshCluster = new Cluster(NODE, budgets);
         const fresh = new NodeRuleset(freshCluster, auditing, limits);
         fresh.update(freshCluster.apply(history.state.values()));
         assert.deepEqual(replica, Replica.of(fresh), `seed ${seed}, step ${step}: what a fresh start gives`);
@@ -71,10 +89,13 @@ describe('node ruleset', () => {
 
   it('admits exactly what the evaluator allows, and of the rest refuses what is not audited, judged by its rules alone', () => {
     const counts = { admitted: 0, audited: 0, refused: 0 };
+    let [closed, leftOut] = [0, 0];
     for (let seed = 1000; seed < 1060; seed++) {
       const node = nodeOf(seed);
       const { history, cluster, ruleset } = node;
-      for (let step = 0; step < 25; step++) ruleset.update(cluster.apply(history.batch()));
+      for (let step = 0; step < 25; step++) advance(node);
+      closed += cluster.closedPolicies.size;
+      leftOut += ruleset.leftOut.size;
       const replica = Replica.of(ruleset);
       const pods = [...history.state.values()].flatMap((event) =>
         event.kind === 'Pod' && !event.object.hostNetwork ? event.object.addresses : [],
@@ -108,6 +129,7 @@ describe('node ruleset', () => {
         }
       }
     }
+    assert.ok(closed > 20 && leftOut > 10, `${closed} policies beyond the budget of their namespace, ${leftOut} pods with too many`);
     assert.ok(
       Object.values(counts).every((count) => count > 1000),
       `too few to tell: ${JSON.stringify(counts)}`,
@@ -145,7 +167,6 @@ describe('node ruleset', () => {
     const turned = { tightened: 0, loosened: 0 };
     for (let seed = 2000; seed < 2012; seed++) {
       const node = nodeOf(seed);
-      const { history, cluster, ruleset } = node;
       // Every address that the generator gives to pods.
       const addresses = ['node-a', 'node-b'].flatMap((_, index) =>
         Array.from({ length: 6 }, (_, host) => [
@@ -155,7 +176,11 @@ describe('node ruleset', () => {
       );
       for (let step = 0; step < 30; step++) {
         const before = verdicts(node, addresses);
-        const { tightened, loosened } = ruleset.update(cluster.apply(history.batch()));
+        const updates = advance(node);
+        const [tightened, loosened] = (['tightened', 'loosened'] as const).map(
+          (which) => new Set(updates.flatMap((update) => [...update[which]])),
+        );
+        assert.ok(tightened !== undefined && loosened !== undefined);
         for (const [flow, allowed] of verdicts(node, addresses)) {
           if (allowed === before.get(flow)) continue;
           const ends = flow.split(' ').slice(0, 2);
@@ -282,7 +307,7 @@ describe('node ruleset', () => {
 
   it('keeps an element of a set of several selectors as long as one of them selects its pod', () => {
     const cluster = new Cluster(NODE);
-    const ruleset = new NodeRuleset(cluster, undefined, { peers: 1, rules: 1 });
+    const ruleset = new NodeRuleset(cluster, undefined, { peers: 1, rules: 1, jumps: 32 });
     const pod = (name: string, node: string, ip: string, labels: Readonly<Record<string, string>>) =>
       upsertOf({
         apiVersion: 'v1',

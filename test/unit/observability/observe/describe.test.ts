@@ -158,12 +158,12 @@ describe('describing what was allowed', () => {
   });
 
   it('names the first policies of many, and counts the others', () => {
-    const policies = Array.from({ length: 5_000 }, (_, index) => policy({ podSelector: {} }, `p${String(index).padStart(4, '0')}`));
+    const policies = Array.from({ length: 1_000 }, (_, index) => policy({ podSelector: {} }, `p${String(index).padStart(4, '0')}`));
     const world = worldOf({ ...MODEL, policies });
     const packet = loggedPacket('ingress/x/a', packetBytes(ip('y/b'), ip('x/a'), 6, 1, 80), AT);
     const flow = describeDenied({ world, node: 'n1', isSynced: true }, packet, 0);
     assert.ok(flow);
-    assert.deepEqual([flow.record.reason, flow.record.policies.length, flow.record.morePolicies], ['refused', 20, 4_980]);
+    assert.deepEqual([flow.record.reason, flow.record.policies.length, flow.record.morePolicies], ['refused', 20, 980]);
     assert.deepEqual([flow.record.policies[0], flow.record.policies[19]], ['x/p0000', 'x/p0019']);
     assert.deepEqual(DENIED.parse(flow.record), flow.record);
     assert.ok(JSON.stringify(flow.record).length < 1_000, JSON.stringify(flow.record));
@@ -173,7 +173,7 @@ describe('describing what was allowed', () => {
       { original: tuple(ip('y/b'), ip('x/a'), 6, 40_000, 80), reply },
       AT,
     );
-    assert.deepEqual([allowed?.record.ingress.policies.length, allowed?.record.ingress.morePolicies], [20, 4_980]);
+    assert.deepEqual([allowed?.record.ingress.policies.length, allowed?.record.ingress.morePolicies], [20, 980]);
     assert.deepEqual(ALLOWED.parse(allowed?.record), allowed?.record);
   });
 
