@@ -57,6 +57,7 @@ export class Cluster implements World {
     labelSets: this.#labelSets,
     isLocal: (pod) => this.isLocal(pod),
     namespaces: () => this.#namespaces.values(),
+    podCount: (namespace) => (namespace === undefined ? this.#podCount : (this.#namespaces.get(namespace)?.pods.size ?? 0)),
     namespace: (name) => this.#namespace(name),
     released: (namespace) => this.#dropIfUnused(namespace),
   });
@@ -343,6 +344,30 @@ export class Cluster implements World {
   /** The group of a definition, with its members; it is kept up to date until it has been released as often as acquired. */
   acquireGroup(definition: GroupDefinition): Group {
     return this.#groups.acquire(definition);
+  }
+
+  /** See {@link GroupIndex.looksFor}. */
+  looksForGroup(definition: GroupDefinition): number {
+    return this.#groups.looksFor(definition);
+  }
+
+  /** See {@link GroupIndex.count}. */
+  countGroup(definition: GroupDefinition): Generator<undefined, number> {
+    return this.#groups.count(definition);
+  }
+
+  /** See {@link GroupIndex.fill}. */
+  fillGroup(definition: GroupDefinition): Generator<undefined, Group> {
+    return this.#groups.fill(definition);
+  }
+
+  /** See {@link GroupIndex.hasLeftovers}. */
+  get hasLeftovers(): boolean {
+    return this.#groups.hasLeftovers;
+  }
+
+  dropLeftovers(count: number): void {
+    this.#groups.dropLeftovers(count);
   }
 
   releaseGroup(group: Group): void {

@@ -13,11 +13,16 @@ import { type NamespaceRecord, NO_GROUPS, type PodRecord, withGroup, withoutGrou
 /** Matches of (label set, scope) that are kept: 100,000 pods rarely have more distinct label sets. */
 const CACHED_MATCHES = 50_000;
 
+/** Of a group of so few, what remains of it is dropped at once. */
+const FEW_MEMBERS = 200;
+
 /** What the index needs to know of the store it belongs to. */
 export interface GroupIndexHost {
   readonly labelSets: LabelSets;
   isLocal(pod: Pod): boolean;
   namespaces(): Iterable<NamespaceRecord>;
+  /** Of one namespace, or of all. */
+  podCount(namespace?: string): number;
   /** Made where there is none: a group may name a namespace that is not there yet. */
   namespace(name: string): NamespaceRecord;
   /** No scope holds the namespace any more. */
@@ -29,6 +34,9 @@ export class GroupIndex {
   readonly #scopes = new Map<string, Scope>();
   readonly #groups = new Map<string, Group>();
   readonly #matches = new LRUCache<string, { readonly generation: number; readonly groups: readonly Group[] }>({ max: CACHED_MATCHES });
+  /** Groups that do not have all of their members yet, and what remains to be done. */
+  readonly #filling = new Map<Group, Generator<undefined, void>>();
+  readonly #leftovers: Group[] = [];
   #nextScopeId = 1;
 
   constructor(host: GroupIndexHost) {
@@ -82,6 +90,15 @@ export class GroupIndex {
 
   /** The group of a definition, with its members; to be released as often as it was acquired. */
   acquire(definition: GroupDefinition): Group {
+    const group = this.#begin(definition);
+    const filling = this.#filling.get(group);
+    while (filling?.next().done === false);
+    this.#filling.delete(group);
+    return group;
+  }
+
+  /** Known, or new and to be filled. */
+  #begin(definition: GroupDefinition): Group {
     const key = groupKey(definition);
     const known = this.#groups.get(key);
     if (known !== undefined) {
@@ -92,11 +109,61 @@ export class GroupIndex {
     const group: Group = { key, definition, scope, members: new Set(), references: 1 };
     this.#groups.set(key, group);
     scope.add(group);
-    for (const record of this.#population(scope, definition)) {
-      if (record.member === undefined || (definition.local && !this.#host.isLocal(record.pod))) continue;
-      if (!matches(definition.pods, record.labelSet.labels)) continue;
-      group.members.add(record);
-      record.groups = withGroup(record.groups, group);
+    this.#filling.set(group, this.#join(group));
+    return group;
+  }
+
+  *#join(group: Group): Generator<undefined, void> {
+    for (const record of this.#population(group.scope, group.definition)) {
+      if (!group.members.has(record) && this.#belongs(record, group.definition)) {
+        group.members.add(record);
+        record.groups = withGroup(record.groups, group);
+      }
+      yield;
+    }
+  }
+
+  #belongs(record: PodRecord, { local, pods }: GroupDefinition): boolean {
+    return record.member !== undefined && (!local || this.#host.isLocal(record.pod)) && matches(pods, record.labelSet.labels);
+  }
+
+  /** How many pods are looked at to make the group of a definition, about; 0: it is there. */
+  looksFor(definition: GroupDefinition): number {
+    if (this.#groups.has(groupKey(definition))) return 0;
+    const scope = this.#scopes.get(scopeKey(definition.namespace));
+    if (scope !== undefined) return this.#podsOf(scope.namespaces, definition);
+    // Of a scope that is not there yet it is not known which namespaces are in it.
+    return this.#host.podCount(typeof definition.namespace === 'string' ? definition.namespace : undefined);
+  }
+
+  /** Counts who would be in the group of a definition, one pod between two yields, and keeps nothing of it. */
+  *count(definition: GroupDefinition): Generator<undefined, number> {
+    const known = this.#groups.get(groupKey(definition));
+    if (known !== undefined && !this.#filling.has(known)) return known.members.size;
+    const scope = this.#scope(definition.namespace);
+    let count = 0;
+    try {
+      for (const record of this.#population(scope, definition)) {
+        if (this.#belongs(record, definition)) count++;
+        yield;
+      }
+    } finally {
+      this.#dropIfEmpty(scope);
+    }
+    return count;
+  }
+
+  /** As {@link acquire}, one pod between two yields. Who does not let it come to its end has acquired nothing. */
+  *fill(definition: GroupDefinition): Generator<undefined, Group> {
+    const group = this.#begin(definition);
+    let isFull = false;
+    try {
+      // What becomes of a pod meanwhile is followed as of every group; and somebody else may fill it, too.
+      while (this.#filling.get(group)?.next().done === false) yield;
+      this.#filling.delete(group);
+      isFull = true;
+    } finally {
+      if (!isFull) this.release(group);
     }
     return group;
   }
@@ -104,14 +171,42 @@ export class GroupIndex {
   release(group: Group): void {
     if (--group.references > 0) return;
     this.#groups.delete(group.key);
-    for (const record of group.members) record.groups = withoutGroup(record.groups, group);
+    this.#filling.delete(group);
     group.scope.remove(group);
-    if (group.scope.size > 0) return;
-    this.#scopes.delete(group.scope.key);
-    for (const namespace of group.scope.namespaces) {
-      leave(group.scope, namespace);
+    if (group.members.size <= FEW_MEMBERS) for (const record of group.members) record.groups = withoutGroup(record.groups, group);
+    else this.#leftovers.push(group);
+    this.#dropIfEmpty(group.scope);
+  }
+
+  /** Groups that nobody has any more are still among those of pods. They change nothing, and need memory. */
+  get hasLeftovers(): boolean {
+    return this.#leftovers.length > 0;
+  }
+
+  /** Takes so many of them from the pods that were in them. */
+  dropLeftovers(count: number): void {
+    const group = this.#leftovers.at(-1);
+    if (group === undefined) return;
+    for (const record of group.members.values().take(count)) {
+      record.groups = withoutGroup(record.groups, group);
+      group.members.delete(record);
+    }
+    if (group.members.size === 0) this.#leftovers.pop();
+  }
+
+  #dropIfEmpty(scope: Scope): void {
+    if (scope.size > 0 || this.#scopes.get(scope.key) !== scope) return;
+    this.#scopes.delete(scope.key);
+    for (const namespace of scope.namespaces) {
+      leave(scope, namespace);
       this.#host.released(namespace);
     }
+  }
+
+  #podsOf(namespaces: Iterable<NamespaceRecord>, { local }: GroupDefinition): number {
+    let count = 0;
+    for (const namespace of namespaces) count += (local ? namespace.localPods : namespace.pods).size;
+    return count;
   }
 
   #scope(namespace: GroupDefinition['namespace']): Scope {
@@ -127,8 +222,7 @@ export class GroupIndex {
 
   /** The pods that may be in a new group, by whichever way leads past fewer of the others. */
   *#population(scope: Scope, definition: GroupDefinition): Generator<PodRecord> {
-    let inScope = 0;
-    for (const namespace of scope.namespaces) inScope += (definition.local ? namespace.localPods : namespace.pods).size;
+    const inScope = this.#podsOf(scope.namespaces, definition);
     // A label set has a pod at least, so as many label sets as there are pods in scope lead past no fewer.
     const labelSets = definition.local ? undefined : this.#host.labelSets.candidates(definition.pods, inScope);
     let withLabels = 0;

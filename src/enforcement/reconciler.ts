@@ -23,6 +23,8 @@ import { RefusedPolicies } from './refused-policies.ts';
 /** Retries after a failure: at once would be a busy loop, a minute would leave a node open. */
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 5_000;
+/** How long the first commit waits for policies that are being prepared. Then they isolate, and admit nothing, until they are ready. */
+const LONGEST_START_MS = 5_000;
 /** After a commit, for the packets that were past the old rules when it came. */
 const SECOND_SWEEP_MS = 100;
 /** Of the time, for sweeps while there is one commit after the other. */
@@ -72,6 +74,10 @@ export class Reconciler {
   #busy = false;
   #running: Promise<void> = Promise.resolve();
   #retryMs = FIRST_RETRY_MS;
+  /** The first commit is under way, or was. */
+  #hasStarted = false;
+  /** When everything had been read. */
+  #startedAt: number | undefined;
   readonly #refused: RefusedPolicies;
   readonly #stopping = new AbortController();
   /** For the second sweep: the addresses of every commit since the last one; `all` where any would not do. */
@@ -96,7 +102,7 @@ export class Reconciler {
 
   /** Everything that was handed in is in force. */
   get settled(): boolean {
-    return this.#synced && !this.#busy && this.#events.length === 0 && this.#resync === undefined;
+    return this.#synced && !this.#busy && this.#events.length === 0 && this.#resync === undefined && !this.#options.ruleset.preparing;
   }
 
   /** Takes in what a source emits. A small change has been committed when this returns, if nothing else was going on. */
@@ -143,10 +149,16 @@ export class Reconciler {
       do {
         const pending = this.#step();
         if (pending !== undefined) await pending;
-      } while (!this.#stopping.signal.aborted && (this.#events.length > 0 || (this.#synced && this.#resync !== undefined)));
+        // What is prepared waits for whoever else wants the event loop, and their changes pass it.
+        if (this.#events.length === 0 && this.#options.ruleset.preparing) await new Promise(setImmediate);
+      } while (!this.#stopping.signal.aborted && this.#hasWork());
     } finally {
       this.#busy = false;
     }
+  }
+
+  #hasWork(): boolean {
+    return this.#events.length > 0 || (this.#synced && (this.#resync !== undefined || this.#options.ruleset.preparing));
   }
 
   /** Takes what has arrived, and commits. Undefined: it is done already. */
@@ -160,6 +172,13 @@ export class Reconciler {
     this.#refused.compiled(update.compiled);
     const computeMs = performance.now() - started;
     if (!this.#synced) return undefined;
+    // An agent that starts leaves in force what there was until it has all of what is wanted; but whoever writes large policies is not waited for.
+    if (!this.#hasStarted && this.#options.ruleset.preparing) {
+      this.#startedAt ??= started;
+      if (started - this.#startedAt < LONGEST_START_MS) return undefined;
+      this.#options.ruleset.isolatePrepared();
+    }
+    this.#hasStarted = true;
     const cause = this.#resync ?? 'change';
     if (cause === 'change' && isEmpty(update.changes)) return undefined;
     const done = (report: CommitReport): void => {

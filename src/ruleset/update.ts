@@ -27,6 +27,11 @@ export interface RulesetUpdate {
 export class UpdateInProgress {
   readonly dirtyPolicies = new Set<string>();
   readonly dirtyPods = new Set<string>();
+  /** Of policies that came or changed: the pods that they select and did not before. */
+  readonly newSubjects = new Map<string, ReadonlySet<string>>();
+  /** Pods that were looked at for new sets, and ranges of those that have such. */
+  looks = 0;
+  ranges = 0;
   /** Local pods that a policy selects whose rules were compiled anew. */
   readonly affectedPods = new Set<string>();
   readonly addedSets = new Map<ObjectName, DesiredSet>();

@@ -42,7 +42,8 @@ export class Replica {
     return replica;
   }
 
-  apply(changes: RulesetChanges): void {
+  /** @param isPreparing sets may be there that no rule names yet */
+  apply(changes: RulesetChanges, isPreparing = false): void {
     for (const set of changes.addedSets) {
       assert.ok(!this.sets.has(set.description.name), `set ${set.description.name} is there already`);
       this.sets.set(set.description.name, { description: set.description, elements: new Set([...set.elements()].map(text)) });
@@ -80,7 +81,7 @@ export class Replica {
       this.audited.delete(name);
     }
     for (const { name } of changes.removedSets) assert.ok(this.sets.delete(name), `set ${name} is not there`);
-    this.#check();
+    this.#check(isPreparing);
   }
 
   #take({ name, kind, rules, audited }: DesiredChain): void {
@@ -91,7 +92,7 @@ export class Replica {
   }
 
   /** Nothing dangles, nothing is left over. */
-  #check(): void {
+  #check(isPreparing: boolean): void {
     const used = { sets: new Set<string>(), chains: new Set([...this.verdicts.ingress.values(), ...this.verdicts.egress.values()]) };
     for (const rules of this.chains.values()) {
       for (const rule of rules) {
@@ -103,7 +104,9 @@ export class Replica {
     }
     for (const name of used.sets) assert.ok(this.sets.has(name), `a rule names set ${name}, which is not there`);
     for (const name of used.chains) assert.ok(this.chains.has(name), `chain ${name} is called and not there`);
-    for (const name of this.sets.keys()) assert.ok(used.sets.has(name), `set ${name} is used by nobody`);
+    if (!isPreparing) for (const name of this.sets.keys()) assert.ok(used.sets.has(name), `set ${name} is used by nobody`);
+    for (const name of this.chains.keys())
+      assert.ok(!name.startsWith('policies/') || used.chains.has(name), `chain ${name} is called by nobody`);
   }
 
   /** What the rules of one direction make of a first packet; `audited`: none admits it, and it passes all the same. */
