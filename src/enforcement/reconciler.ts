@@ -3,7 +3,7 @@
  *
  * Invariants:
  * - nothing is committed before the source is synced: what the kernel had stays in force until then;
- * - one commit at a time; what arrives meanwhile is taken together into the next;
+ * - one commit at a time; what arrives meanwhile is taken together into the next, as far as it is not much: then namespaces take turns;
  * - after any failure, and after any change by somebody else, the next commit is a full comparison;
  * - policies that the kernel does not take are found and closed, and keep nobody else's changes out (refused-policies.ts);
  * - live flows are judged anew after every commit that may have changed their verdict, and once more shortly after it, because a
@@ -18,6 +18,7 @@ import type { RulesetUpdate } from '../ruleset/update.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import type { FlowSweep, SweepResult } from './conntrack/flow-sweep.ts';
 import type { CommitReport, Enforcement } from './enforcement.ts';
+import { EventQueue } from './event-queue.ts';
 import { RefusedPolicies } from './refused-policies.ts';
 
 /** Retries after a failure: at once would be a busy loop, a minute would leave a node open. */
@@ -64,9 +65,7 @@ export interface ReconcilerOptions {
 
 export class Reconciler {
   readonly #options: ReconcilerOptions;
-  #events: SourceEvent[] = [];
-  /** When the first of `#events` came (performance.now); of no meaning while there is none. */
-  #firstEventAt = 0;
+  readonly #events = new EventQueue();
   #synced = false;
   /** Undefined while the kernel is known to hold what the ruleset says, up to `#events`. */
   #resync: CommitCause | undefined = 'start';
@@ -102,13 +101,12 @@ export class Reconciler {
 
   /** Everything that was handed in is in force. */
   get settled(): boolean {
-    return this.#synced && !this.#busy && this.#events.length === 0 && this.#resync === undefined && !this.#options.ruleset.preparing;
+    return this.#synced && !this.#busy && this.#events.size === 0 && this.#resync === undefined && !this.#options.ruleset.preparing;
   }
 
   /** Takes in what a source emits. A small change has been committed when this returns, if nothing else was going on. */
   push(events: readonly SourceEvent[]): void {
-    if (this.#events.length === 0) this.#firstEventAt = performance.now();
-    for (const event of events) this.#events.push(event);
+    this.#events.push(events);
     this.#wake();
   }
 
@@ -149,8 +147,8 @@ export class Reconciler {
       do {
         const pending = this.#step();
         if (pending !== undefined) await pending;
-        // What is prepared waits for whoever else wants the event loop, and their changes pass it.
-        if (this.#events.length === 0 && this.#options.ruleset.preparing) await new Promise(setImmediate);
+        // Who has much to do waits for whoever else wants the event loop, and changes of others pass.
+        if (this.#events.size > 0 || this.#options.ruleset.preparing) await new Promise(setImmediate);
       } while (!this.#stopping.signal.aborted && this.#hasWork());
     } finally {
       this.#busy = false;
@@ -158,14 +156,12 @@ export class Reconciler {
   }
 
   #hasWork(): boolean {
-    return this.#events.length > 0 || (this.#synced && (this.#resync !== undefined || this.#options.ruleset.preparing));
+    return this.#events.size > 0 || (this.#synced && (this.#resync !== undefined || this.#options.ruleset.preparing));
   }
 
   /** Takes what has arrived, and commits. Undefined: it is done already. */
   #step(): Promise<void> | undefined {
-    const events = this.#events;
-    const firstEventAt = this.#firstEventAt;
-    this.#events = [];
+    const { events, firstAt } = this.#events.take();
     if (events.some(({ type }) => type === 'synced')) this.#synced = true;
     const started = performance.now();
     const update = this.#options.ruleset.update(this.#options.cluster.apply(events));
@@ -184,7 +180,7 @@ export class Reconciler {
     const done = (report: CommitReport): void => {
       this.#retryMs = FIRST_RETRY_MS;
       if (this.#refused.succeeded()) this.#resync ??= 'retry';
-      const latencyMs = events.length === 0 ? undefined : performance.now() - firstEventAt;
+      const latencyMs = firstAt === undefined ? undefined : performance.now() - firstAt;
       this.#sweep(cause === 'change' ? update : undefined);
       this.#options.observer.committed({ ...report, cause, events: events.length, computeMs, latencyMs });
     };
