@@ -19,6 +19,7 @@ import type { MetricsAccess } from './observability/metrics-access.ts';
 import { AgentStatus } from './observability/status.ts';
 import { type Auditing, isAudited } from './policy/mode.ts';
 import { NodeRuleset } from './ruleset/node-ruleset.ts';
+import type { ObjectName } from './ruleset/objects.ts';
 import type { Source, SourceProblem } from './sources/source.ts';
 
 export interface AgentOptions {
@@ -187,8 +188,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   metrics?.describe({
     inForce: () => inForce(cluster, ruleset, status),
-    *counts() {
-      for (const { chain: name, ...count } of enforcement.counts()) {
+    async *counts(policies) {
+      for await (const { chain: name, ...count } of enforcement.counts(namesOf(ruleset, policies))) {
         const chain = ruleset.chains.get(name);
         if (chain !== undefined) yield { chain, ...count };
       }
@@ -206,8 +207,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           log,
           logGroup: options.nftables.logGroup,
           socket: options.observeSocket,
-          *refused() {
-            for (const { chain: name, packets, verdict } of enforcement.counts()) {
+          async *refused() {
+            for await (const { chain: name, packets, verdict } of enforcement.counts(namesOf(ruleset, false))) {
               const chain = ruleset.chains.get(name);
               if (chain?.kind === 'pod')
                 yield { chain: name, direction: chain.direction, pod: chain.of, packets, audited: verdict === 'accept' };
@@ -274,11 +275,20 @@ function watchForEngines(enforcement: NftablesEnforcement, log: Logger): NodeJS.
   return setInterval(look, ENGINES_MS).unref();
 }
 
+/** Chains whose rules count: those of pods, and of policies where they are asked for. As of now: they may change while they are read. */
+function namesOf(ruleset: NodeRuleset, policies: boolean): readonly ObjectName[] {
+  return ruleset.chains
+    .values()
+    .filter(({ kind }) => kind === 'pod' || (policies && kind === 'policy'))
+    .map(({ name }) => name)
+    .toArray();
+}
+
 function inForce(cluster: Cluster, ruleset: NodeRuleset, status: AgentStatus): InForce {
   let [rules, elements] = [0, 0];
   for (const chain of ruleset.chains.values()) rules += chain.rules.length;
-  for (const set of ruleset.sets.values()) for (const _ of set.elements()) elements++;
-  const { ready, sourceProblems, mode } = status.document;
+  for (const { size } of ruleset.sets.values()) elements += size;
+  const { mode } = status;
   return {
     pods: cluster.podCount,
     policies: cluster.policyCount,
@@ -291,8 +301,8 @@ function inForce(cluster: Cluster, ruleset: NodeRuleset, status: AgentStatus): I
     rules,
     sets: ruleset.sets.size,
     elements,
-    ready,
-    objectProblems: Object.values(sourceProblems).reduce((sum, count) => sum + count, 0),
+    ready: status.unready.length === 0,
+    objectProblems: status.problemCount,
   };
 }
 

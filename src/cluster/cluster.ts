@@ -435,9 +435,9 @@ export class Cluster implements World {
   }
 
   /** All policies, each with the pods of its namespace. */
-  *policiesWithPods(): Generator<{ readonly policy: Policy; readonly pods: Iterable<Pod> }> {
+  *policiesWithPods(): Generator<{ readonly policy: Policy; readonly pods: Iterable<Pod>; readonly podCount: number }> {
     for (const { policies, pods } of this.#namespaces.values()) {
-      for (const policy of policies.values()) yield { policy, pods: pods.values().map(({ pod }) => pod) };
+      for (const policy of policies.values()) yield { policy, pods: pods.values().map(({ pod }) => pod), podCount: pods.size };
     }
   }
 

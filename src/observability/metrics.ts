@@ -11,7 +11,8 @@ import { systemErrorCode } from '../errors.ts';
 import type { ListReason } from '../kubernetes/api/reflector.ts';
 import type { ObjectKind } from '../kubernetes/projections.ts';
 import type { DesiredChain } from '../ruleset/objects.ts';
-import { AccumulatedCounts, type RuleTotal } from './accumulated-counts.ts';
+import { AccumulatedCounts } from './accumulated-counts.ts';
+import { TimeSlices } from '../time-slices.ts';
 import type { Page } from './http-server.ts';
 
 /** What is in force, as far as it is looked up. */
@@ -36,8 +37,8 @@ export interface InForce {
 
 export interface Described {
   inForce(): InForce;
-  /** What the rules of a chain have counted, and the chain where it is still wanted. */
-  counts(): Iterable<{
+  /** What the rules of the chains of pods have counted, and those of policies where they are asked for; of chains that are still wanted. */
+  counts(policies: boolean): AsyncIterable<{
     readonly chain: DesiredChain;
     readonly place: string | undefined;
     readonly packets: number;
@@ -54,8 +55,10 @@ export interface MetricsOptions {
 
 /** From a hundred microseconds to ten seconds. */
 const SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
-/** A look at all counters is good for so long: whoever asks more often gets the same. */
-const LOOK_MS = 1_000;
+/** A page is good for so long: whoever asks more often, or at the same time, gets the same. */
+const PAGE_MS = 1_000;
+/** Of a namespace so many rules are counted by themselves; the others are counted together, of a policy without a name. */
+const RULES_OF_A_NAMESPACE = 1_000;
 
 export class AgentMetrics {
   readonly #registry = new Registry();
@@ -92,9 +95,11 @@ export class AgentMetrics {
   readonly #auditedCounts = new AccumulatedCounts();
   readonly #allowedCounts = new AccumulatedCounts();
   #described: Described | undefined;
-  #lookedAt = Number.NEGATIVE_INFINITY;
+  readonly #totals: Totals[] = [];
   /** What is in force, while a page is made. */
-  #page: InForce | undefined;
+  #inForceNow: InForce | undefined;
+  #page: Promise<Page> | undefined;
+  #pageAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: MetricsOptions) {
     this.#options = options;
@@ -140,19 +145,25 @@ export class AgentMetrics {
     this.#gauge('sluice_source_objects', 'Objects at the last full list', ['resource'], (gauge) => {
       for (const [resource, count] of this.#objects) gauge.set({ resource }, count);
     });
-    const deniedHelp = 'Packets refused, by namespace of the pod that a policy isolates';
-    this.#totals('sluice_denied_packets_total', deniedHelp, ['namespace', 'direction'], () => {
-      this.#look();
-      return this.#deniedCounts;
-    });
-    const auditedHelp = 'Packets let through that would have been refused, by namespace of the audited pod that a policy isolates';
-    this.#totals('sluice_would_be_denied_packets_total', auditedHelp, ['namespace', 'direction'], () => {
-      this.#look();
-      return this.#auditedCounts;
-    });
+    const labelNames = ['namespace', 'direction'] as const;
+    this.#totals.push(
+      {
+        name: 'sluice_denied_packets_total',
+        help: 'Packets refused, by namespace of the pod that a policy isolates',
+        labelNames,
+        counts: this.#deniedCounts,
+      },
+      {
+        name: 'sluice_would_be_denied_packets_total',
+        help: 'Packets let through that would have been refused, by namespace of the audited pod that a policy isolates',
+        labelNames,
+        counts: this.#auditedCounts,
+      },
+    );
     if (options.byRule) {
-      const labels = ['namespace', 'policy', 'direction', 'rule'] as const;
-      this.#totals('sluice_allowed_connections_total', 'Connections admitted, by rule', labels, () => this.#allowedCounts);
+      const help = 'Connections admitted, by rule';
+      const byRule = ['namespace', 'policy', 'direction', 'rule'] as const;
+      this.#totals.push({ name: 'sluice_allowed_connections_total', help, labelNames: byRule, counts: this.#allowedCounts });
     }
   }
 
@@ -161,9 +172,32 @@ export class AgentMetrics {
     this.#described = described;
   }
 
-  async page(): Promise<Page> {
-    this.#page = undefined;
-    return { status: 200, type: this.#registry.contentType, body: await this.#registry.metrics() };
+  /** Made once for all who ask at the same time, and kept for a second. */
+  page(): Promise<Page> {
+    if (this.#page !== undefined && performance.now() - this.#pageAt < PAGE_MS) return this.#page;
+    const page = this.#make();
+    this.#page = page;
+    // Counted from the end: one that takes long is not made twice at once.
+    this.#pageAt = Number.POSITIVE_INFINITY;
+    void page.then(
+      () => (this.#pageAt = performance.now()),
+      () => (this.#page = undefined),
+    );
+    return page;
+  }
+
+  async #make(): Promise<Page> {
+    this.#inForceNow = undefined;
+    await this.#look();
+    const parts = [await this.#registry.metrics()];
+    const slices = new TimeSlices();
+    for (const totals of this.#totals) {
+      for (const line of linesOf(totals)) {
+        parts.push(line);
+        await slices.pause();
+      }
+    }
+    return { status: 200, type: this.#registry.contentType, body: parts.join('') };
   }
 
   committed({ cause, operations, durationMs, latencyMs }: ReconcilerReport): void {
@@ -215,20 +249,24 @@ export class AgentMetrics {
   }
 
   /** Reads the counters of all rules, and adds them up. */
-  #look(): void {
-    if (this.#described === undefined || performance.now() - this.#lookedAt < LOOK_MS) return;
-    this.#lookedAt = performance.now();
-    const refusals: Record<'drop' | 'accept', RuleTotal[]> = { drop: [], accept: [] };
-    const allowed: RuleTotal[] = [];
-    for (const { chain, place, packets, verdict } of this.#described.counts()) {
+  async #look(): Promise<void> {
+    if (this.#described === undefined) return;
+    const refusals = { drop: this.#deniedCounts.begin(), accept: this.#auditedCounts.begin() };
+    const allowed = this.#allowedCounts.begin();
+    const slices = new TimeSlices();
+    const rules = new Map<string, number>();
+    for await (const { chain, place, packets, verdict } of this.#described.counts(this.#options.byRule)) {
       const [namespace = '', name = ''] = chain.of.split('/');
-      if (chain.kind === 'pod') refusals[verdict].push({ rule: chain.name, about: JSON.stringify([namespace, chain.direction]), packets });
-      else if (place !== undefined && this.#options.byRule)
-        allowed.push({ rule: `${chain.name} ${place}`, about: JSON.stringify([namespace, name, chain.direction, place]), packets });
+      if (chain.kind === 'pod') refusals[verdict].take({ rule: chain.name, about: JSON.stringify([namespace, chain.direction]), packets });
+      else if (place !== undefined && this.#options.byRule) {
+        const known = (rules.get(namespace) ?? 0) + 1;
+        rules.set(namespace, known);
+        const about = known > RULES_OF_A_NAMESPACE ? [namespace, '', chain.direction, ''] : [namespace, name, chain.direction, place];
+        allowed.take({ rule: `${chain.name} ${place}`, about: JSON.stringify(about), packets });
+      }
+      await slices.pause();
     }
-    this.#deniedCounts.look(refusals.drop);
-    this.#auditedCounts.look(refusals.accept);
-    this.#allowedCounts.look(allowed);
+    for (const look of [refusals.drop, refusals.accept, allowed]) look.end();
   }
 
   #describe(gauge: Gauge, of: (inForce: InForce) => number): void {
@@ -238,8 +276,8 @@ export class AgentMetrics {
 
   /** The same for all metrics of a page. */
   #inForce(): InForce | undefined {
-    if (this.#page === undefined) this.#page = this.#described?.inForce();
-    return this.#page;
+    this.#inForceNow ??= this.#described?.inForce();
+    return this.#inForceNow;
   }
 
   #histogram(name: string, help: string): Histogram {
@@ -262,25 +300,31 @@ export class AgentMetrics {
     });
     this.#registry.registerMetric(gauge);
   }
+}
 
-  /** A counter whose values are sums that somebody else keeps, under a JSON list of the values of its labels. */
-  #totals(name: string, help: string, labelNames: readonly string[], look: () => AccumulatedCounts): void {
-    const counter = new Counter({
-      name,
-      help,
-      labelNames,
-      registers: [],
-      collect() {
-        this.reset();
-        for (const [about, sum] of look().sums) {
-          const values = JSON.parse(about) as string[];
-          const labels = Object.fromEntries(labelNames.map((label, index) => [label, values[index] ?? '']));
-          this.inc(labels, sum);
-        }
-      },
-    });
-    this.#registry.registerMetric(counter);
+/** Sums that are kept under a JSON list of the values of their labels. */
+interface Totals {
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: readonly string[];
+  readonly counts: AccumulatedCounts;
+}
+
+/**
+ * A counter in the text format of Prometheus. Not by prom-client, which writes all series of a metric at once: there are as many as a tenant has
+ * rules. https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+ */
+function* linesOf({ name, help, labelNames, counts }: Totals): Generator<string> {
+  yield `\n# HELP ${name} ${help}\n# TYPE ${name} counter\n`;
+  for (const [about, sum] of counts.sums()) {
+    const values = JSON.parse(about) as string[];
+    const labels = labelNames.map((label, index) => `${label}="${escaped(values[index] ?? '')}"`);
+    yield `${name}{${labels.join(',')}} ${sum}\n`;
   }
+}
+
+function escaped(value: string): string {
+  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
 }
 
 /** Of errors there are few codes, and many messages. */

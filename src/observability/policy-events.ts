@@ -10,6 +10,7 @@ import type { ApiClient } from '../kubernetes/api/client.ts';
 import { ApiError } from '../kubernetes/api/errors.ts';
 import type { Pod, Policy } from '../policy/objects.ts';
 import { undeclaredPorts } from '../policy/undeclared-ports.ts';
+import { TimeSlices } from '../time-slices.ts';
 import type { SourceEvent, SourceProblem } from '../sources/source.ts';
 
 export interface PolicyEventsOptions {
@@ -22,6 +23,13 @@ export interface PolicyEventsOptions {
   readonly reviewMs?: number;
 }
 
+/** A policy, and the pods of its namespace. */
+export interface PolicyWithPods {
+  readonly policy: Policy;
+  readonly pods: Iterable<Pod>;
+  readonly podCount: number;
+}
+
 interface Fault {
   readonly namespace: string;
   readonly name: string;
@@ -31,8 +39,11 @@ interface Fault {
 const BURST = 10;
 const PAUSE_MS = 1_000;
 const REVIEW_MS = 60_000;
-/** What waits beyond this is dropped: a cluster of broken policies needs no thousand Events. */
+/** What waits beyond this is dropped: a cluster of broken policies needs no thousand Events, and no namespace is to keep out the others. */
 const WAITING_MAX = 1_000;
+const WAITING_OF_A_NAMESPACE = 50;
+/** Pods that one namespace's policies are compared with in one review, about: policies times pods. What is beyond is not looked at. */
+const LOOKS_OF_A_NAMESPACE = 200_000;
 /** The API takes up to so many bytes of a message. */
 const MESSAGE_MAX = 1_000;
 
@@ -42,7 +53,9 @@ export class PolicyEvents {
   /** Faults that were found before everything had been read: only then it is known who speaks. */
   readonly #early = new Map<string, readonly SourceProblem[]>();
   readonly #said = new Set<string>();
-  readonly #waiting: Fault[] = [];
+  /** By namespace; the first is the next that is told of. */
+  readonly #waiting = new Map<string, Fault[]>();
+  #waitingCount = 0;
   readonly #stopping = new AbortController();
   #synced = false;
   /** How many may be sent at once, and when that was so. */
@@ -79,8 +92,7 @@ export class PolicyEvents {
     }
     if (speaker(`${namespace}/${name}`, this.#nodes) !== this.#options.node) return;
     for (const problem of problems) {
-      if (problem.severity === 'notice' || this.#waiting.length >= WAITING_MAX) continue;
-      this.#waiting.push({ namespace, name, problem });
+      if (problem.severity !== 'notice') this.#wait({ namespace, name, problem });
     }
     this.#send();
   }
@@ -89,37 +101,56 @@ export class PolicyEvents {
    * Looks from time to time for named ports that nobody declares. What is found twice is told: pods come a little later than the policy
    * about them.
    */
-  review(policies: () => Iterable<{ readonly policy: Policy; readonly pods: Iterable<Pod> }>): void {
+  review(policies: () => Iterable<PolicyWithPods>): void {
     const { reviewMs = REVIEW_MS } = this.#options;
-    let before = new Set<string>();
-    this.#review = setInterval(() => {
-      const found = new Set<string>();
-      for (const { policy, pods } of policies()) {
-        const key = `${policy.namespace}/${policy.name}`;
-        const problems = undeclaredPorts(policy, pods);
-        if (problems.length === 0) continue;
-        found.add(key);
-        const origin = `NetworkPolicy ${key}`;
-        if (before.has(key))
-          this.problems(
-            origin,
-            problems.map((problem) => ({ ...problem, severity: 'warning', origin })),
-          );
-      }
-      before = found;
-    }, reviewMs).unref();
+    let before: ReadonlySet<string> = new Set();
+    const again = (): void => {
+      this.#review = setTimeout(() => {
+        void this.#look(policies(), before).then((found) => {
+          before = found;
+          if (!this.#stopping.signal.aborted) again();
+        });
+      }, reviewMs).unref();
+    };
+    again();
+  }
+
+  /** Looks at one policy after the other, and lets others have their turn. Which of them name ports that nobody declares. */
+  async #look(policies: Iterable<PolicyWithPods>, before: ReadonlySet<string>): Promise<ReadonlySet<string>> {
+    const found = new Set<string>();
+    const looks = new Map<string, number>();
+    const slices = new TimeSlices();
+    for (const { policy, pods, podCount } of policies) {
+      await slices.pause();
+      if (this.#stopping.signal.aborted) break;
+      if (!namesPorts(policy)) continue;
+      const used = (looks.get(policy.namespace) ?? 0) + podCount;
+      looks.set(policy.namespace, used);
+      if (used > LOOKS_OF_A_NAMESPACE) continue;
+      const key = `${policy.namespace}/${policy.name}`;
+      const problems = undeclaredPorts(policy, pods);
+      if (problems.length === 0) continue;
+      found.add(key);
+      const origin = `NetworkPolicy ${key}`;
+      if (before.has(key))
+        this.problems(
+          origin,
+          problems.map((problem) => ({ ...problem, severity: 'warning', origin })),
+        );
+    }
+    return found;
   }
 
   stop(): void {
     this.#stopping.abort();
     clearTimeout(this.#timer);
-    clearInterval(this.#review);
+    clearTimeout(this.#review);
   }
 
   #send(): void {
     if (this.#timer !== undefined || this.#stopping.signal.aborted) return;
     const { pauseMs = PAUSE_MS } = this.#options;
-    for (let fault = this.#waiting[0]; fault !== undefined; fault = this.#waiting[0]) {
+    while (this.#waitingCount > 0) {
       const now = performance.now();
       this.#credit = Math.min(BURST, this.#credit + (now - this.#creditAt) / pauseMs);
       this.#creditAt = now;
@@ -133,12 +164,31 @@ export class PolicyEvents {
         ).unref();
         return;
       }
-      this.#waiting.shift();
-      this.#tell(fault);
+      this.#tell(this.#takeNext());
     }
   }
 
-  #tell(fault: Fault): void {
+  #wait(fault: Fault): void {
+    const own = this.#waiting.get(fault.namespace);
+    if (this.#waitingCount >= WAITING_MAX || (own?.length ?? 0) >= WAITING_OF_A_NAMESPACE) return;
+    this.#waitingCount++;
+    if (own === undefined) this.#waiting.set(fault.namespace, [fault]);
+    else own.push(fault);
+  }
+
+  /** Namespaces take turns. */
+  #takeNext(): Fault | undefined {
+    const [namespace, faults] = this.#waiting.entries().next().value ?? [];
+    if (namespace === undefined || faults === undefined) return undefined;
+    this.#waiting.delete(namespace);
+    const fault = faults.shift();
+    if (faults.length > 0) this.#waiting.set(namespace, faults);
+    this.#waitingCount--;
+    return fault;
+  }
+
+  #tell(fault: Fault | undefined): void {
+    if (fault === undefined) return;
     const event = eventOf(fault, this.#options.node);
     if (this.#said.has(event.metadata.name)) return;
     if (this.#said.size > 10 * WAITING_MAX) this.#said.clear();
@@ -152,6 +202,10 @@ export class PolicyEvents {
         if (!this.#stopping.signal.aborted) this.#options.onError(error);
       });
   }
+}
+
+function namesPorts({ ingress = [] }: Policy): boolean {
+  return ingress.some(({ ports = [] }) => ports.some(({ kind }) => kind === 'name'));
 }
 
 /** The node that speaks for a policy: the one whose hash with it is the greatest, so that few change when a node comes or goes. */

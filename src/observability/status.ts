@@ -49,8 +49,10 @@ export interface StatusDocument {
   readonly flowError: string | null;
   /** Why packets may pass by policy. */
   readonly bridgeProblems: readonly string[];
-  /** By file or object. */
+  /** By file or object, how many things are wrong: of the first two hundred. */
   readonly sourceProblems: Readonly<Record<string, number>>;
+  /** Of all. */
+  readonly sourceProblemCount: number;
   /** The state of the source that is in force (see SourceListener.revision). */
   readonly revision: string | null;
   /** Commits by somebody else to our table that were noticed. */
@@ -63,12 +65,16 @@ export interface StatusDocument {
 /** Of the policies that are closed so many are named. */
 const CLOSED_NAMED = 20;
 
-type Fields = Omit<StatusDocument, 'ready' | 'sourceProblems'>;
+/** So many files or objects with problems are named. */
+const PROBLEMS_NAMED = 200;
+
+type Fields = Omit<StatusDocument, 'ready' | 'sourceProblems' | 'sourceProblemCount'>;
 
 export class AgentStatus {
   readonly #file: string | undefined;
   readonly #onWriteFailed: (error: unknown) => void;
   readonly #sourceProblems = new Map<string, number>();
+  #problemCount = 0;
   #fields: Fields;
   #stopped = false;
   /** Live flows have been judged since the start. */
@@ -102,7 +108,21 @@ export class AgentStatus {
   }
 
   get document(): StatusDocument {
-    return { ...this.#fields, ready: this.unready.length === 0, sourceProblems: Object.fromEntries(this.#sourceProblems) };
+    return {
+      ...this.#fields,
+      ready: this.unready.length === 0,
+      sourceProblems: Object.fromEntries(this.#sourceProblems.entries().take(PROBLEMS_NAMED)),
+      sourceProblemCount: this.#problemCount,
+    };
+  }
+
+  get mode(): Mode {
+    return this.#fields.mode;
+  }
+
+  /** How many things are wrong with all files and objects. */
+  get problemCount(): number {
+    return this.#problemCount;
   }
 
   /** Why the agent is not ready, a sentence a reason; empty: it is. */
@@ -177,6 +197,7 @@ export class AgentStatus {
   }
 
   problems(origin: string, count: number): void {
+    this.#problemCount += count - (this.#sourceProblems.get(origin) ?? 0);
     if (count === 0) this.#sourceProblems.delete(origin);
     else this.#sourceProblems.set(origin, count);
     this.#update({});

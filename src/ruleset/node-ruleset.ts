@@ -551,7 +551,7 @@ export class NodeRuleset implements Ruleset {
         set.references++;
         if (own.length > 0) {
           set.isPartial = true;
-          this.#update?.addedSets.set(description.name, { description, elements: () => [] });
+          this.#update?.addedSets.set(description.name, { description, size: 0, elements: () => [] });
         }
         for (const group of own) {
           // Another policy may have needed it as a whole meanwhile.

@@ -61,6 +61,8 @@ export type SetElement = Address | NamedPortElement;
 /** A set with its elements of now. */
 export interface DesiredSet {
   readonly description: SetDescription;
+  /** How many elements, or ranges, it has. */
+  readonly size: number;
   elements(): Iterable<SetElement>;
 }
 

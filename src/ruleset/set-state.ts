@@ -19,6 +19,7 @@ export class SetState implements DesiredSet {
   /** Of several groups: how many of them have each element. */
   readonly #counts = new Map<Address | string, { readonly element: SetElement; count: number }>();
   /** Elements that have not been handed out yet, of a set that is filled little by little. */
+  #size = 0;
   #pending: Map<Address | string, SetElement> | undefined;
 
   /** @param groups all of its groups; further ones are added by {@link include} */
@@ -48,11 +49,10 @@ export class SetState implements DesiredSet {
     return taken;
   }
 
-  /** About how many elements it has. */
+  /** How many elements, or ranges, it has. */
   get size(): number {
     const { description } = this;
-    if (description.kind === 'block' || description.kind === 'ports') return description.ranges.length;
-    return this.#isUnion ? this.#counts.size : (this.groups[0]?.members.size ?? 0);
+    return description.kind === 'block' || description.kind === 'ports' ? description.ranges.length : this.#size;
   }
 
   *elements(): Generator<SetElement> {
@@ -75,6 +75,7 @@ export class SetState implements DesiredSet {
     for (const element of gone) if (this.#count(element, -1)) remove.set(elementKey(element), element);
     for (const element of come) if (this.#count(element, 1)) add.set(elementKey(element), element);
     for (const key of add.keys()) if (remove.delete(key)) add.delete(key);
+    this.#size += add.size - remove.size;
     // What has not been handed out is not there to be removed.
     if (this.#pending !== undefined) for (const key of remove.keys()) if (this.#pending.delete(key)) remove.delete(key);
     return { add: [...add.values()], remove: [...remove.values()] };
@@ -91,6 +92,7 @@ export class SetState implements DesiredSet {
     for (const { member } of group.members) {
       for (const element of this.#elementsOf(member)) if (this.#count(element, 1)) taken.push(element);
     }
+    this.#size += taken.length;
     return taken;
   }
 

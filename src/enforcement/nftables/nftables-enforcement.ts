@@ -10,6 +10,7 @@ import type { Direction } from '../../policy/objects.ts';
 import { SluiceError } from '../../errors.ts';
 import type { ObjectName, Ruleset, RulesetChanges, VerdictMap } from '../../ruleset/objects.ts';
 import type { CommitReport, Enforcement } from '../enforcement.ts';
+import { TimeSlices } from '../../time-slices.ts';
 import { desiredTable, tableSet, verdictsOf } from './desired-table.ts';
 import { DIRECTIONS, FAMILIES, FAMILY, TABLE, type TableOptions, verdictMapName } from './frame.ts';
 import { otherEngines } from './other-engines.ts';
@@ -116,19 +117,20 @@ export class NftablesEnforcement implements Enforcement {
   }
 
   /**
-   * What the rules of the chains of pods and policies have counted: of a pod's chain the packets that it refused (or would have, where it
-   * is audited), of a policy's the connections that each rule admitted (their first packets). Reads the whole table; nothing where there
-   * is none.
+   * What the rules of these chains have counted: of a pod's chain the packets that it refused (or would have, where it is audited), of a
+   * policy's the connections that each rule admitted (their first packets). Reads one chain after the other, and lets others have their turn;
+   * nothing of a chain that is not there.
    */
-  counts(): RuleCount[] {
-    const counts: RuleCount[] = [];
-    for (const { chain, expressions, comment } of this.#connection.rules({ family: FAMILY, table: TABLE })) {
-      const counter = expressions.find((expression) => expression.expr === 'counter');
-      const drops = expressions.some((expression) => expression.expr === 'verdict' && expression.verdict === 'drop');
-      if (counter !== undefined)
-        counts.push({ chain, place: comment, packets: Number(counter.packets), verdict: drops ? 'drop' : 'accept' });
+  async *counts(chains: Iterable<ObjectName>): AsyncGenerator<RuleCount> {
+    const slices = new TimeSlices();
+    for (const name of chains) {
+      await slices.pause();
+      for (const { chain, expressions, comment } of this.#connection.rules({ family: FAMILY, table: TABLE, chain: name })) {
+        const counter = expressions.find((expression) => expression.expr === 'counter');
+        const drops = expressions.some((expression) => expression.expr === 'verdict' && expression.verdict === 'drop');
+        if (counter !== undefined) yield { chain, place: comment, packets: Number(counter.packets), verdict: drops ? 'drop' : 'accept' };
+      }
     }
-    return counts;
   }
 
   /** Policy engines that have left their chains here, by name. */

@@ -46,7 +46,7 @@ export interface ObservationOptions {
   /** The socket's file. */
   readonly socket: string;
   /** What the refusing rules have counted. Reads the kernel's table, which takes its time. */
-  readonly refused: () => Iterable<RefusedCount>;
+  readonly refused: () => AsyncIterable<RefusedCount>;
   /** Whether the world is known as a whole: before that a name that it lacks may exist, and nobody can say what policy allows. */
   readonly isSynced: () => boolean;
   readonly metrics?: ObservationMetrics | undefined;
@@ -134,6 +134,7 @@ export class Observation {
   }
 
   close(): void {
+    this.#counts = undefined;
     clearTimeout(this.#lookTimer);
     clearImmediate(this.#pumping);
     this.#refusedLog?.close();
@@ -264,7 +265,7 @@ export class Observation {
     this.#budgets.Denied.perSecond = DESCRIBED_A_SECOND[isObserved ? 'observed' : 'unobserved'];
     if (isObserved && this.#counts === undefined) {
       this.#counts = new RefusedCounts();
-      this.#look();
+      void this.#look();
     } else if (!isObserved) {
       this.#counts = undefined;
       clearTimeout(this.#lookTimer);
@@ -370,21 +371,26 @@ export class Observation {
 
   // --- what is not shown
 
-  #look(): void {
+  async #look(): Promise<void> {
     const counts = this.#counts;
     if (counts === undefined) return;
     const before = performance.now();
     try {
       // Not before: whose chains there are is not known, and what was counted earlier would be taken for new.
-      if (this.#options.isSynced()) counts.look(this.#options.refused(), Date.now());
+      if (this.#options.isSynced()) {
+        const refused = await Array.fromAsync(this.#options.refused());
+        counts.look(refused, Date.now());
+      }
     } catch (error) {
       // The table may be gone, or being replaced; it is counted again at the next look.
       this.#options.log.debug(errorFields(error), 'the counters cannot be read');
     }
+    // Nobody may be asking any more.
+    if (this.#counts !== counts) return;
     const tookMs = performance.now() - before;
     this.#lookTimer = setTimeout(() => {
       this.#tellDropped(counts);
-      this.#lookTimer = setTimeout(() => this.#look(), Math.max(LOOK_MS - ARRIVED_MS, tookMs / LOOK_SHARE)).unref();
+      this.#lookTimer = setTimeout(() => void this.#look(), Math.max(LOOK_MS - ARRIVED_MS, tookMs / LOOK_SHARE)).unref();
     }, ARRIVED_MS).unref();
   }
 

@@ -54,7 +54,7 @@ describe('Events about policies', () => {
     let looks = 0;
     events.review(() => {
       looks++;
-      return [{ policy, pods: [web] }];
+      return [{ policy, pods: [web], podCount: 1 }];
     });
     await eventually(() => calls.length > 0, 'it is told');
     assert.ok(looks >= 2);
@@ -65,6 +65,22 @@ describe('Events about policies', () => {
     const { reason, type, message } = call.body as { reason: string; type: string; message: string };
     assert.deepEqual([reason, type], ['PortNameUndeclared', 'Warning']);
     assert.match(message, /^spec\.ingress\[0\]\.ports\[0\]\.port: no container of a pod that the policy selects declares/);
+  });
+
+  it('takes turns between namespaces once there are more than are told at once', async () => {
+    const told: string[] = [];
+    const events = new PolicyEvents({
+      client: { call: async ({ path }) => (told.push(path.split('/')[4] ?? ''), { status: 201, object: {} }) },
+      node: 'here',
+      pauseMs: 5,
+      onError: (error) => assert.fail(String(error)),
+    });
+    events.events([NODE_HERE, { type: 'synced' }]);
+    for (let index = 0; index < 5_000; index++) events.problems(`NetworkPolicy loud/p${index}`, [fault(`spec.ingress[${index}]`)]);
+    events.problems('NetworkPolicy quiet/p', [fault('spec.ingress[0]')]);
+    await eventually(() => told.includes('quiet'), 'the quiet one is told');
+    events.stop();
+    assert.ok(told.length < 20, `${told.length} were told before`);
   });
 
   it('come ten at once, and then one after the other, each once', async () => {

@@ -35,7 +35,7 @@ describe('the socket of an agent', () => {
       log: pino({ level: 'silent' }),
       logGroup: undefined,
       socket: path,
-      refused: () => [],
+      async *refused() {},
       isSynced: () => isSynced,
     });
     while (!statSync(path, { throwIfNoEntry: false })?.isSocket()) await new Promise(setImmediate);
