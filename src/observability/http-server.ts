@@ -1,9 +1,13 @@
 /**
  * The few pages that the agent has for probes and for Prometheus. An address that is taken (by the agent of a node that is about to end,
  * in a rolling update) is tried again until it is free, and stands in nobody's way meanwhile.
+ *
+ * Whoever reaches the address may connect: connections, their time, what is read of them and what waits to be written to them are bounded,
+ * each alone and all together.
  */
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { systemErrorCode } from '../errors.ts';
+import { connectionBound, Connections } from './connections.ts';
 
 export interface ListenAddress {
   /** Empty: every address. */
@@ -15,7 +19,30 @@ export interface Page {
   readonly status: number;
   readonly type: string;
   readonly body: string;
+  /** The body again, where many are sent the same: there is one copy of it then, however many do not take it. */
+  readonly bytes?: Uint8Array | undefined;
 }
+
+/** What one client, and all together, may have of a server. */
+export interface HttpBounds {
+  /** At once. */
+  readonly connections: number;
+  /** A connection on which nothing is asked ends. */
+  readonly idleMs: number;
+  /** A request's first line and headers are there within this time, and no larger than this. */
+  readonly headersMs: number;
+  readonly headerBytes: number;
+  /** An answer has been made and taken within this time. */
+  readonly answerMs: number;
+  /** Requests on one connection that have not been answered. */
+  readonly pipelined: number;
+}
+
+/** A page is small and asked for now and then; a bearer token may be some kilobytes. */
+const BOUNDS: Omit<HttpBounds, 'connections'> = { idleMs: 5_000, headersMs: 5_000, headerBytes: 16 * 1024, answerMs: 15_000, pipelined: 8 };
+const CONNECTIONS = 64;
+/** After so many requests a client has to connect again, and may find that it is another's turn. */
+const REQUESTS_PER_CONNECTION = 1_000;
 
 export interface HttpServerOptions {
   readonly address: ListenAddress;
@@ -25,6 +52,8 @@ export interface HttpServerOptions {
   readonly onFault: (error: unknown) => void;
   /** A page could not be made. */
   readonly onError: (path: string, error: unknown) => void;
+  /** Others than the usual, for tests. */
+  readonly bounds?: Partial<HttpBounds>;
 }
 
 const LISTEN_AGAIN_MS = 1_000;
@@ -32,19 +61,32 @@ const LISTEN_AGAIN_MS = 1_000;
 export class HttpServer {
   readonly #options: HttpServerOptions;
   readonly #server: Server;
+  readonly #bounds: HttpBounds;
+  readonly #connections: Connections;
   #faulty = false;
+  #isClosed = false;
   #again: NodeJS.Timeout | undefined;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
-    this.#server = createServer((request, response) => {
-      void this.#answer(request).then(({ status, type, body }) => {
-        response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
-        response.end(request.method === 'HEAD' ? undefined : body);
-      });
+    this.#bounds = { ...BOUNDS, connections: connectionBound(CONNECTIONS), ...options.bounds };
+    const { connections, idleMs, headersMs, headerBytes } = this.#bounds;
+    this.#connections = new Connections(connections);
+    this.#server = createServer({
+      // A client that says nothing is not waited for.
+      headersTimeout: headersMs,
+      requestTimeout: headersMs,
+      connectionsCheckingInterval: Math.min(1_000, headersMs),
+      keepAliveTimeout: idleMs,
+      keepAliveTimeoutBuffer: 0,
+      maxHeaderSize: headerBytes,
     });
-    // A client that says nothing is not waited for.
-    this.#server.requestTimeout = 10_000;
+    this.#server.maxRequestsPerSocket = REQUESTS_PER_CONNECTION;
+    this.#server.on('connection', (socket) => this.#connections.add(socket));
+    const onRequest = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response);
+    this.#server.on('request', onRequest);
+    // Nobody is told to go on with a body: none is wanted.
+    this.#server.on('checkContinue', onRequest);
     this.#server.on('error', (error) => this.#failed(error));
     this.#server.on('listening', () => {
       this.#faulty = false;
@@ -59,8 +101,8 @@ export class HttpServer {
   }
 
   close(): void {
+    this.#isClosed = true;
     clearTimeout(this.#again);
-    this.#server.removeAllListeners('error');
     this.#server.close();
     this.#server.closeAllConnections();
   }
@@ -71,9 +113,39 @@ export class HttpServer {
   }
 
   #failed(error: unknown): void {
+    if (this.#isClosed) return;
     if (!this.#faulty) this.#options.onFault(error);
     this.#faulty = true;
+    // A connection could not be taken, for want of descriptors: it would be offered again at once, and for ever.
+    if (this.#server.listening) this.#server.close();
+    clearTimeout(this.#again);
     if (systemErrorCode(error) !== undefined) this.#again = setTimeout(() => this.#listen(), LISTEN_AGAIN_MS).unref();
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    // What has been read before it was ended is still handed on.
+    if (socket.destroyed) return;
+    if (this.#connections.began(socket) > this.#bounds.pipelined) {
+      socket.destroy();
+      return;
+    }
+    const end = setTimeout(() => socket.destroy(), this.#bounds.answerMs).unref();
+    response.once('close', () => {
+      clearTimeout(end);
+      this.#connections.ended(socket);
+    });
+    // Its end is nobody's business: not when it comes, and not that it may never.
+    if (hasBody(request)) {
+      response.shouldKeepAlive = false;
+      send(request, response, text(413, 'a request has no body here\n'));
+      response.once('finish', () => socket.destroy());
+      return;
+    }
+    this.#answer(request).then(
+      (page) => send(request, response, page),
+      () => socket.destroy(),
+    );
   }
 
   async #answer(request: IncomingMessage): Promise<Page> {
@@ -88,6 +160,16 @@ export class HttpServer {
       return text(500, 'this page could not be made; the log says why\n');
     }
   }
+}
+
+function send({ method }: IncomingMessage, response: ServerResponse, { status, type, body, bytes = Buffer.from(body) }: Page): void {
+  if (response.destroyed) return;
+  response.writeHead(status, { 'content-type': type, 'content-length': bytes.length });
+  response.end(method === 'HEAD' ? undefined : bytes);
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
 export function text(status: number, body: string): Page {

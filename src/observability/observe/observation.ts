@@ -12,6 +12,7 @@ import { addressFromBytes } from '../../policy/address.ts';
 import type { World } from '../../policy/world.ts';
 import type { Logger } from '../log.ts';
 import { errorFields } from '../log.ts';
+import { connectionBound } from '../connections.ts';
 import { API_VERSION, type Failed, OBSERVE_REQUEST, type ObserveRequest, type Observing } from '../observed-flow.ts';
 import { bytesOf, describeAllowed, describeDenied, namespaceOfPrefix, type ObservedFlow, type Viewpoint } from './describe.ts';
 import { FlowFilter } from './flow-filter.ts';
@@ -65,9 +66,15 @@ const LOOK_SHARE = 1 / 50;
 /** Within this time after a look at the counters, the packets that they count have arrived here. */
 const ARRIVED_MS = 250;
 const READERS = 32;
+/** Connections beside those of readers: who is told that there are too many, or what was wrong with its request. */
+const LEAVING = 8;
+/** Who is sent away has so much time to read why. */
+const LEAVE_MS = 1_000;
 /** A request is a line of so many bytes at most, and comes within this time. */
 const REQUEST_BYTES = 64 * 1024;
 const REQUEST_MS = 10_000;
+/** Who has said nothing for so long gives way to whoever comes while all places are taken. */
+const SILENT_MS = 1_000;
 /** Of `known` names that are sent to find the nearest among. */
 const KNOWN_NAMES = 2_000;
 /** For some five thousand flows; with more the kernel drops what nobody could read in time. */
@@ -75,6 +82,7 @@ const ALLOWED_RECEIVE_BYTES = 2 << 20;
 
 interface Reader {
   readonly flows: FlowReader;
+  readonly socket: Socket;
   readonly filter: FlowFilter;
   readonly wantsAllowed: boolean;
 }
@@ -91,7 +99,13 @@ export class Observation {
   readonly #refusedLog: RefusedLog | undefined;
   readonly #server: ObserveServer;
   readonly #readers = new Set<Reader>();
+  /** How many may read at once. */
+  readonly #places = connectionBound(READERS);
   #connections = 0;
+  /** Whose request has not come yet, and since when (ms); the oldest first. */
+  readonly #silent = new Map<Socket, number>();
+  /** Who has been told all, and takes its time to read it. */
+  readonly #finishing = new Set<Socket>();
   /** Of all allowed flows, while somebody reads them. */
   #conntrack: ConntrackEvents | undefined;
   /** While somebody reads. */
@@ -108,6 +122,7 @@ export class Observation {
     this.#server = new ObserveServer({
       path: socket,
       onReader: (reader) => this.#greet(reader),
+      connections: this.#places + LEAVING,
       onFault: (error) => log.warn({ ...errorFields(error), socket }, 'sluice observe cannot reach this agent; tried again until it can'),
     });
     if (logGroup === undefined) return;
@@ -183,33 +198,61 @@ export class Observation {
 
   /** Reads the request of one who has come. */
   #greet(socket: Socket): void {
-    if (this.#connections >= READERS) {
-      // Read and thrown away: what is unread would hide its end, and keep the descriptor.
-      socket.resume();
-      socket.end(line(failure('READERS_TOO_MANY', `${READERS} readers are there already`)));
+    if (this.#connections >= this.#places && !this.#makeRoom()) {
+      listenToNothing(socket);
+      sendAway(socket, failure('READERS_TOO_MANY', `${this.#places} readers are there already`));
       return;
     }
     this.#connections++;
-    socket.on('close', () => this.#connections--);
-    let text = '';
+    this.#silent.set(socket, performance.now());
     const timer = setTimeout(() => socket.destroy(), REQUEST_MS).unref();
-    socket.on('close', () => clearTimeout(timer));
+    socket.on('close', () => {
+      this.#connections--;
+      this.#silent.delete(socket);
+      this.#finishing.delete(socket);
+      clearTimeout(timer);
+    });
+    let text = '';
     socket.setEncoding('utf8');
     const read = (chunk: string): void => {
-      text += chunk;
-      const end = text.indexOf('\n');
+      // In what is new: a client may send a byte at a time.
+      const end = chunk.indexOf('\n');
+      text += end < 0 ? chunk : chunk.slice(0, end);
       if (end < 0 && text.length < REQUEST_BYTES) return;
       clearTimeout(timer);
+      this.#silent.delete(socket);
       socket.off('data', read);
-      // What else it may say is of no account, but its end has to be heard.
-      socket.resume();
-      this.#admit(socket, text.slice(0, end < 0 ? REQUEST_BYTES : end));
+      listenToNothing(socket);
+      this.#admit(socket, text.slice(0, REQUEST_BYTES));
     };
     socket.on('data', read);
   }
 
+  /**
+   * Ends who has been silent for longest, or where nobody is who takes nothing of what it was told. @returns whether there is a place now
+   */
+  #makeRoom(): boolean {
+    const [oldest] = this.#silent;
+    if (oldest !== undefined && performance.now() - oldest[1] >= SILENT_MS) {
+      // Ended before its place is given away, so that there are never more.
+      oldest[0].destroy();
+      this.#silent.delete(oldest[0]);
+      return true;
+    }
+    for (const { flows, socket } of this.#readers) {
+      if (!flows.isBlocked) continue;
+      socket.destroy();
+      return true;
+    }
+    for (const socket of this.#finishing) {
+      socket.destroy();
+      return true;
+    }
+    return false;
+  }
+
   #admit(socket: Socket, text: string): void {
-    const refuse = (failed: Failed): void => void socket.end(line(failed));
+    const refuse = (failed: Failed): void => sendAway(socket, failed);
     const request = readRequest(text);
     if (request === undefined) {
       return refuse(
@@ -245,7 +288,7 @@ export class Observation {
         if (!request.follow) leave();
       },
     });
-    const reader: Reader = { flows, filter, wantsAllowed: request.allowed };
+    const reader: Reader = { flows, filter, socket, wantsAllowed: request.allowed };
     this.#readers.add(reader);
     this.#readersChanged();
     flows.tell(this.#state(reader));
@@ -255,6 +298,7 @@ export class Observation {
       flows.close();
       this.#readersChanged();
       socket.end();
+      this.#finishing.add(socket);
     };
     socket.on('close', leave);
     this.#pumpSoon();
@@ -432,6 +476,26 @@ function hasFlowEvents(): boolean {
     // Kernels before 5.19 without CONFIG_NF_CONNTRACK_EVENTS have no such file, nor do containers that hide it.
     return true;
   }
+}
+
+/** What it says is of no account, but its end has to be heard; and who says much nevertheless is not listened to any more. */
+function listenToNothing(socket: Socket): void {
+  let length = 0;
+  socket.on('data', (chunk: string | Uint8Array) => {
+    length += chunk.length;
+    if (length > REQUEST_BYTES) socket.destroy();
+  });
+}
+
+function sendAway(socket: Socket, failed: Failed): void {
+  socket.end(line(failed));
+  endWithin(socket, LEAVE_MS);
+}
+
+/** Who does not end its side would keep the descriptor. */
+function endWithin(socket: Socket, ms: number): void {
+  const timer = setTimeout(() => socket.destroy(), ms).unref();
+  socket.once('close', () => clearTimeout(timer));
 }
 
 function readRequest(text: string): ObserveRequest | undefined {

@@ -10,6 +10,8 @@ import { SluiceError, systemErrorCode } from '../../errors.ts';
 export interface ObserveServerOptions {
   readonly path: string;
   readonly onReader: (socket: Socket) => void;
+  /** So many connections at once at most, those included that are about to end; what comes beyond is closed unheard. */
+  readonly connections: number;
   /** It cannot be listened on; told once, until it could. */
   readonly onFault: (error: unknown) => void;
 }
@@ -33,6 +35,7 @@ export class ObserveServer {
       socket.on('error', () => socket.destroy());
       options.onReader(socket);
     });
+    this.#server.maxConnections = options.connections;
     // Not kept alive by it: an agent ends when it is told to.
     this.#server.unref();
     this.#server.on('error', (error) => this.#failed(error));
@@ -76,6 +79,8 @@ export class ObserveServer {
     if (this.#isClosed) return;
     if (!this.#isFaulty) this.#options.onFault(error);
     this.#isFaulty = true;
+    // A connection could not be taken, for want of descriptors: it would be offered again at once, and for ever.
+    if (this.#server.listening) this.#server.close();
     clearTimeout(this.#again);
     this.#again = setTimeout(() => void this.#listen(), AGAIN_MS).unref();
   }
