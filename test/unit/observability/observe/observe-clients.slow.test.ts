@@ -30,7 +30,7 @@ describe('clients of the socket of an agent', function () {
       log: pino({ level: 'silent' }),
       logGroup: undefined,
       socket: path,
-      refused: () => [],
+      async *refused() {},
       isSynced: () => true,
     });
     await eventually(() => statSync(path, { throwIfNoEntry: false })?.isSocket() === true, 'it listens');
