@@ -8,7 +8,7 @@ import { startAgent } from '../agent.ts';
 import { SluiceError } from '../errors.ts';
 import type { ApiClient } from '../kubernetes/api/client.ts';
 import type { Logger } from '../observability/log.ts';
-import { createLog, errorFields } from '../observability/log.ts';
+import { createLog, errorFields, openLogWriter } from '../observability/log.ts';
 import type { AgentMetrics } from '../observability/metrics.ts';
 import type { Source } from '../sources/source.ts';
 import { type AgentSettings, readSettings, settingOptions } from './agent-settings.ts';
@@ -42,10 +42,12 @@ async function run(flags: AgentFlags): Promise<void> {
     return;
   }
   if (settings.statusFile !== undefined) checkDirectory(settings.statusFile);
-  const log = createLog(settings.logLevel, { node: settings.node });
+  const writer = openLogWriter();
+  const log = createLog(settings.logLevel, { node: settings.node }, writer);
   // Loaded before metrics begin to watch the event loop, which loading holds up.
   const client = await openClient(settings);
   const metrics = await openMetrics(settings);
+  metrics?.describeLog(() => writer.dropped);
   const source = await openSource(settings, client, log, metrics);
   const ending = new AbortController();
   const agent = await startAgent({

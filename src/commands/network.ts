@@ -14,7 +14,7 @@ import type { LeaseSource } from '../network/lease-source.ts';
 import { type NetConf, parseNetConf } from '../network/net-conf.ts';
 import type { Configuration } from '../network/node-network.ts';
 import { type NetworkDaemon, startNetwork } from '../network-daemon.ts';
-import { createLog, errorFields, type Logger } from '../observability/log.ts';
+import { createLog, errorFields, type Logger, openLogWriter } from '../observability/log.ts';
 import type { NetworkMetrics } from '../observability/network-metrics.ts';
 import { formatAddress } from '../policy/address.ts';
 import { isFields } from '../policy/problems.ts';
@@ -54,7 +54,8 @@ async function run(flags: NetworkFlags): Promise<void> {
   const client = await openClient(settings);
   const ending = new AbortController();
   const running: { daemon?: NetworkDaemon } = {};
-  let log = createLog(settings.logLevel, {});
+  const writer = openLogWriter();
+  let log = createLog(settings.logLevel, {}, writer);
   const stop = (signal: NodeJS.Signals): void => {
     log.info({ signal }, 'stopping');
     ending.abort();
@@ -70,10 +71,11 @@ async function run(flags: NetworkFlags): Promise<void> {
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
   const node = settings.node ?? (client === undefined ? undefined : await nodeOfPod(client, log, ending.signal)) ?? hostname();
-  log = createLog(settings.logLevel, { node });
+  log = createLog(settings.logLevel, { node }, writer);
   for (const warning of conf.warnings) log.warn({ file: settings.netConfigPath }, warning);
   await claimNode(log, ending.signal);
   const metrics = await openMetrics(settings);
+  metrics?.describeLog(() => writer.dropped);
   const onRepair = (what: string): void => running.daemon?.observer.changed('announcement', what, 'repair');
   const leases = await openLeases(settings, conf, node, client, onRepair);
   running.daemon = startNetwork({

@@ -10,11 +10,16 @@ import { type Page, text } from './http-server.ts';
 
 /** An answer is good for so long; a scrape every fifteen seconds then asks the API server every fourth time. */
 const REMEMBERED_MS = 60_000;
+/** Questions to the API server at once: whoever shows made-up tokens asks as many as it likes. */
+const ASKED_AT_ONCE = 8;
 
 export class MetricsAccess {
   readonly #client: Pick<ApiClient, 'call'>;
-  /** By hash of the token: what is refused, undefined for nothing. */
-  readonly #answers = new LRUCache<string, { readonly refusal: Page | undefined }>({ max: 100, ttl: REMEMBERED_MS });
+  /** By hash of the token. Apart from those that are refused: those are as many as anybody likes to make up. */
+  readonly #allowed = new LRUCache<string, true>({ max: 100, ttl: REMEMBERED_MS });
+  readonly #refused = new LRUCache<string, Page>({ max: 100, ttl: REMEMBERED_MS });
+  /** Tokens that are being asked about. */
+  readonly #asked = new Map<string, Promise<Page | undefined>>();
 
   constructor(client: Pick<ApiClient, 'call'>) {
     this.#client = client;
@@ -25,10 +30,18 @@ export class MetricsAccess {
     const [, token] = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '') ?? [];
     if (token === undefined) return text(401, 'a bearer token is needed\n');
     const key = createHash('sha256').update(token).digest('hex');
-    const known = this.#answers.get(key);
-    if (known !== undefined) return known.refusal;
-    const refusal = await this.#ask(token);
-    this.#answers.set(key, { refusal });
+    if (this.#allowed.has(key)) return undefined;
+    const refused = this.#refused.get(key);
+    if (refused !== undefined) return refused;
+    let asked = this.#asked.get(key);
+    if (asked === undefined) {
+      if (this.#asked.size >= ASKED_AT_ONCE) return text(503, 'too many tokens are being looked at; try again\n');
+      asked = this.#ask(token).finally(() => this.#asked.delete(key));
+      this.#asked.set(key, asked);
+    }
+    const refusal = await asked;
+    if (refusal === undefined) this.#allowed.set(key, true);
+    else this.#refused.set(key, refusal);
     return refusal;
   }
 

@@ -14,6 +14,7 @@ import type { DesiredChain } from '../ruleset/objects.ts';
 import { AccumulatedCounts } from './accumulated-counts.ts';
 import { TimeSlices } from '../time-slices.ts';
 import type { Page } from './http-server.ts';
+import { droppedLines } from './log-metrics.ts';
 
 /** What is in force, as far as it is looked up. */
 export interface InForce {
@@ -170,6 +171,11 @@ export class AgentMetrics {
   /** From now on, what is in force is looked up there. */
   describe(described: Described): void {
     this.#described = described;
+  }
+
+  /** How many lines of the log were dropped, looked up when somebody asks. */
+  describeLog(dropped: () => number): void {
+    this.#registry.registerMetric(droppedLines(dropped));
   }
 
   /** Made once for all who ask at the same time, and kept for a second. */

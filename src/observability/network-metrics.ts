@@ -1,6 +1,7 @@
 /** What Prometheus is told of the network of this node. */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 import type { NetworkObject } from '../network/node-network.ts';
+import { droppedLines } from './log-metrics.ts';
 
 /** Read when somebody asks. */
 export interface NetworkState {
@@ -60,6 +61,11 @@ export class NetworkMetrics {
   /** What the gauges are read from. */
   describe(state: () => NetworkState): void {
     this.#state = state;
+  }
+
+  /** How many lines of the log were dropped, looked up when somebody asks. */
+  describeLog(dropped: () => number): void {
+    this.#registry.registerMetric(droppedLines(dropped));
   }
 
   changed(object: NetworkObject, cause: string): void {
