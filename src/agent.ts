@@ -8,6 +8,7 @@ import { AgentClaim } from './enforcement/nftables/agent-claim.ts';
 import { type NftablesOptions, NftablesEnforcement } from './enforcement/nftables/nftables-enforcement.ts';
 import { Reconciler } from './enforcement/reconciler.ts';
 import { systemErrorCode } from './errors.ts';
+import { DisputedAddresses } from './observability/disputed-addresses.ts';
 import { errorFields, type Logger } from './observability/log.ts';
 import { type ListenAddress, HttpServer, type Page, text } from './observability/http-server.ts';
 import { ClosedPolicies } from './observability/closed-policies.ts';
@@ -107,6 +108,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         const counts = { policies: cluster.policyCount, pods: cluster.podCount, activePolicies: ruleset.activePolicies };
         log.info({ cause, operations, events, computeMs: round(computeMs), commitMs: round(durationMs), ...counts }, 'rules in force');
         closed.tell();
+        disputed.tell();
         status.closedPolicies(closed.keys);
         warnIfUnknown();
         status.committed(report, { nodeKnown: cluster.knowsNode, auditedPods: ruleset.auditedPods });
@@ -169,6 +171,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     reread: source.reread?.bind(source),
   });
   opened.defer(() => closed.stop());
+  const disputed = new DisputedAddresses(cluster, log);
   const drifted = (what: string): void => {
     log.warn({ what }, 'somebody else changed the rules; comparing');
     status.drifted();

@@ -126,7 +126,7 @@ function beyondBudget(world: World, question: Question, direction: Direction, po
 }
 
 function isBudgetCode(code: string): boolean {
-  return code === 'NAMESPACE_TOO_LARGE' || code === 'POLICY_TOO_LARGE';
+  return code === 'NAMESPACE_TOO_LARGE' || code === 'POLICY_TOO_LARGE' || code === 'ADDRESS_DISPUTED';
 }
 
 /** Equal for explanations that differ in nothing but what comes near to admitting. */

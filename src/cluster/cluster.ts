@@ -8,14 +8,14 @@
  *
  * It answers the evaluator's questions ({@link World}) from the same indexes that the ruleset is made from.
  */
-import type { Address } from '../policy/address.ts';
+import { type Address, formatAddress, formatPrefix } from '../policy/address.ts';
 import { BUDGETS, type Budgets, weightOf } from '../policy/budget.ts';
 import type { Direction, Namespace, Node, Pod, Policy } from '../policy/objects.ts';
 import type { Labels } from '../policy/labels.ts';
 import type { Mode } from '../policy/mode.ts';
 import { closedByNamespace, NamespaceBudget, namespaceReason } from '../policy/namespace-budget.ts';
 import { matches } from '../policy/selector.ts';
-import { defaultNamespaceLabels, localAddresses, ownsAddresses, type World } from '../policy/world.ts';
+import { defaultNamespaceLabels, localAddresses, ownsAddresses, togetherWith, type World } from '../policy/world.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import { AddressOwners } from './address-owners.ts';
 import { Bag } from './bag.ts';
@@ -27,6 +27,9 @@ import { type Member, membershipOf, type NamespaceRecord, NO_GROUPS, PodRecord }
 
 /** Of so many label sets of a namespace it is remembered what selects them. */
 const REMEMBERED_ISOLATIONS = 1_000;
+
+const NO_RIVALS: ReadonlySet<PodRecord> = new Set();
+const NO_POLICIES: readonly Policy[] = [];
 
 /** Before and after of one thing; undefined where it was or is not there. */
 export interface Change<T> {
@@ -44,6 +47,19 @@ export interface ClusterChanges {
   readonly groups: ReadonlyMap<Group, ReadonlyMap<PodRecord, Change<Member>>>;
 }
 
+/** An address that several pods claim. */
+export interface Disputed {
+  readonly address: string;
+  /** `namespace/name` of the pod that it belongs to. */
+  readonly owner: string;
+  /** Of the others, the first few. */
+  readonly others: readonly string[];
+  /** How many claim it. */
+  readonly count: number;
+}
+
+const OTHERS_NAMED = 5;
+
 export class Cluster implements World {
   /** The node whose pods are the local ones; undefined: none are. */
   readonly node: string | undefined;
@@ -52,7 +68,7 @@ export class Cluster implements World {
   readonly #nodes = new Map<string, Node>();
   readonly #nodesByAddress = new Map<Address, Node[]>();
   readonly #labelSets = new LabelSets();
-  readonly #owners = new AddressOwners();
+  readonly #owners: AddressOwners;
   readonly #groups = new GroupIndex({
     labelSets: this.#labelSets,
     isLocal: (pod) => this.isLocal(pod),
@@ -75,6 +91,7 @@ export class Cluster implements World {
   constructor(node?: string, budgets: Budgets = BUDGETS) {
     this.node = node;
     this.#budgets = budgets;
+    this.#owners = new AddressOwners({ node, nodeOf: (name) => this.#nodes.get(name) });
   }
 
   get podCount(): number {
@@ -190,12 +207,14 @@ export class Cluster implements World {
         else this.#nodesByAddress.delete(address);
       }
     }
-    if (node === undefined) {
-      this.#nodes.delete(name);
-      return;
+    if (node === undefined) this.#nodes.delete(name);
+    else {
+      this.#nodes.set(name, node);
+      for (const address of localAddresses(node)) this.#nodesByAddress.set(address, [...(this.#nodesByAddress.get(address) ?? []), node]);
     }
-    this.#nodes.set(name, node);
-    for (const address of localAddresses(node)) this.#nodesByAddress.set(address, [...(this.#nodesByAddress.get(address) ?? []), node]);
+    // Heartbeats come all the time, and disputes are few.
+    if (sameItems(before?.podCIDRs.map(formatPrefix) ?? [], node?.podCIDRs.map(formatPrefix) ?? [])) return;
+    for (const address of this.#owners.disputed()) for (const record of this.#owners.judgeAgain(address)) this.#touch(record);
   }
 
   /** What became of the policy, and of others of its namespace that there is room for or not, now. */
@@ -287,13 +306,11 @@ export class Cluster implements World {
 
   /** Whoever else claims the address may win or lose it. */
   #claim(address: Address, record: PodRecord): void {
-    this.#owners.claim(address, record);
-    for (const other of this.#owners.claims(address)) this.#touch(other);
+    for (const other of this.#owners.claim(address, record)) this.#touch(other);
   }
 
   #release(address: Address, record: PodRecord): void {
-    this.#owners.release(address, record);
-    for (const other of this.#owners.claims(address)) this.#touch(other);
+    for (const other of this.#owners.release(address, record)) this.#touch(other);
   }
 
   #settleMembers(): void {
@@ -380,6 +397,26 @@ export class Cluster implements World {
     return this.#owners.owner(address)?.pod;
   }
 
+  /** The pods on the node of this one that claim an address of it too. */
+  rivalsOf({ pod }: PodRecord): ReadonlySet<PodRecord> {
+    let rivals: Set<PodRecord> | undefined;
+    for (const address of pod.addresses) {
+      for (const other of this.#owners.claimsOn(address, pod.node)) if (other.pod !== pod) (rivals ??= new Set()).add(other);
+    }
+    return rivals ?? NO_RIVALS;
+  }
+
+  /** The first addresses that several pods claim. */
+  *disputes(count: number): Generator<Disputed> {
+    for (const address of this.#owners.disputed().take(count)) {
+      const [owner, ...others] = this.#owners.claims(address).take(1 + OTHERS_NAMED);
+      if (owner !== undefined) {
+        const claims = this.#owners.count(address);
+        yield { address: formatAddress(address), owner: owner.key, others: others.map(({ key }) => key), count: claims };
+      }
+    }
+  }
+
   nodeAt(address: Address): Node | undefined {
     // Two nodes that claim one address are a fault of the cluster; the evaluator has to be certain all the same.
     return this.#nodesByAddress.get(address)?.reduce((first, node) => (node.name < first.name ? node : first));
@@ -391,7 +428,20 @@ export class Cluster implements World {
 
   isolating(pod: Pod, direction: Direction): readonly Policy[] {
     const record = this.#namespaces.get(pod.namespace)?.pods.get(pod.name);
-    return record === undefined || record.namespace.policies.size === 0 ? [] : this.#isolation(record).carried(direction);
+    if (record === undefined) return NO_POLICIES;
+    const rivals = this.rivalsOf(record);
+    const own = this.#carriedBy(record, direction);
+    return rivals.size === 0
+      ? own
+      : togetherWith(
+          own,
+          [...rivals].map((rival) => this.#carriedBy(rival, direction)),
+        );
+  }
+
+  #carriedBy(record: PodRecord, direction: Direction): readonly Policy[] {
+    if (record.namespace.policies.size === 0 || !ownsAddresses(record.pod)) return NO_POLICIES;
+    return this.#isolation(record).carried(direction);
   }
 
   leftOut(pod: Pod, direction: Direction): readonly Policy[] {

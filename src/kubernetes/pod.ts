@@ -3,7 +3,7 @@
  * subject or a peer at all. An address or a port that cannot be read is left out, which admits nothing: no packet carries such an
  * address, and ports of a destination only ever widen what a rule allows.
  */
-import { type Address, parseAddress } from '../policy/address.ts';
+import { type Address, isSpecial, parseAddress } from '../policy/address.ts';
 import type { NamedPort, Pod, PolicyProtocol } from '../policy/objects.ts';
 import { type Fields, isAbsent, isFields, quote } from '../policy/problems.ts';
 import { readCreatedAt, readLabels, readMetadata, readName, readNamespace } from './metadata.ts';
@@ -39,6 +39,8 @@ function readAddresses(status: Fields, report: Report): Address[] {
     const address = typeof text === 'string' ? parseAddress(text) : undefined;
     if (address === undefined) {
       report.leaveOut(path, 'ADDRESS_INVALID', `${quote(text)} is no IPv4 or IPv6 address`, 'the pod is known without it');
+    } else if (isSpecial(address)) {
+      report.leaveOut(path, 'ADDRESS_SPECIAL', `${quote(text)} is no address that a pod can have`, 'the pod is known without it');
     } else if (!addresses.includes(address)) {
       addresses.push(address);
     }

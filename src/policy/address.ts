@@ -237,3 +237,22 @@ function longestZeros(groups: readonly number[]): [start: number, length: number
   }
   return best;
 }
+
+/** Unspecified, of this host only, of this link only, of several receivers, or of none: never the address of one pod. */
+export function isSpecial(address: Address): boolean {
+  return SPECIAL.some(
+    (prefix) => familyOf(prefix.address) === familyOf(address) && networkAddress(address, prefix.length) === prefix.address,
+  );
+}
+
+const SPECIAL: readonly Prefix[] = [
+  // RFC 6890: this network, loopback, link-local, multicast, broadcast. (What else is reserved, 240.0.0.0/4, clusters do give to pods.)
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '224.0.0.0/4',
+  '255.255.255.255/32',
+  '::/127',
+  'fe80::/10',
+  'ff00::/8',
+].flatMap((text) => parsePrefix(text) ?? []);

@@ -162,10 +162,10 @@ export function firstLeftOutReason(pod: string, direction: Direction): string {
 }
 
 /** A policy that isolates whom it selects and admits nothing, for a reason that is said of it. */
-export function closed(policy: Policy, reason: string): Policy {
+export function closed(policy: Policy, { code, reason }: { readonly code: string; readonly reason: string }): Policy {
   const fault = {
     path: 'spec',
-    code: 'NAMESPACE_TOO_LARGE',
+    code,
     message: `${reason}; it isolates the pods that it selects, and admits nothing`,
   };
   return {

@@ -101,7 +101,7 @@ function indexOf(ordered: readonly Weighed[], weighed: Weighed): number {
 
 /** What becomes of a policy that the budget of its namespace has no room for. */
 export function closedByNamespace(policy: Policy, weight: number): Policy {
-  return closed(policy, namespaceReason(policy.namespace, weight));
+  return closed(policy, { code: 'NAMESPACE_TOO_LARGE', reason: namespaceReason(policy.namespace, weight) });
 }
 
 /** Why. It does not say how much there is in all: it would be news with every change. */

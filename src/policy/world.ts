@@ -2,16 +2,16 @@
  * What the evaluator asks of a cluster. The incremental store answers it from its indexes; {@link worldOf} answers it by
  * looking at everything, and is what the store is tested against.
  */
-import { type Address, prefixRange } from './address.ts';
+import { type Address, familyOf, type Prefix, prefixRange } from './address.ts';
 import type { Direction, Namespace, Node, Pod, Policy } from './objects.ts';
-import { addressAfter } from './ranges.ts';
-import { BUDGETS, type Budgets, withinPodBudget } from './budget.ts';
+import { addressAfter, contains } from './ranges.ts';
+import { BUDGETS, type Budgets, closed, withinPodBudget } from './budget.ts';
 import type { Labels } from './labels.ts';
 import { withinNamespaceBudgets } from './namespace-budget.ts';
 import { matches } from './selector.ts';
 
 export interface World {
-  /** The pod that an address belongs to: of those that claim it the newest that lives; never a hostNetwork or terminal pod (rows 29, 33, 40). */
+  /** The pod that an address belongs to: of those that claim it the one that can have it (rows 29, 33, 40). */
   podAt(address: Address): Pod | undefined;
   /** The node that an address is local to: its own addresses, and the first two of each podCIDR (overlay device and bridge; row 28). */
   nodeAt(address: Address): Node | undefined;
@@ -19,7 +19,8 @@ export interface World {
   namespaceLabels(namespace: string): Labels;
   /**
    * The policies that isolate this pod in this direction, ordered by name: those that the budgets of the pod and its namespace have room for
-   * (budget.ts). Empty for pods that no policy selects.
+   * (budget.ts), and what the isolation of pods of its node comes to that claim one of its addresses as well ({@link togetherWith}). Empty for
+   * pods that no policy selects.
    */
   isolating(pod: Pod, direction: Direction): readonly Policy[];
   /** Those that isolate it too, and admit nothing, because the pod's budget has no room for them; ordered by name. */
@@ -32,6 +33,8 @@ export interface Objects {
   readonly namespaces?: Iterable<Namespace>;
   readonly nodes?: Iterable<Node>;
   readonly policies?: Iterable<Policy>;
+  /** See {@link Claims}. */
+  readonly node?: string | undefined;
 }
 
 /** Set by the API on every namespace, with its name. */
@@ -50,18 +53,64 @@ export function ownsAddresses(pod: Pod): boolean {
   return !pod.hostNetwork && !pod.terminal;
 }
 
+/** What tells who can have an address. */
+export interface Claims {
+  /** The node whose rules are made; undefined: none in particular. */
+  readonly node: string | undefined;
+  nodeOf(name: string): Node | undefined;
+}
+
 /**
- * Sorts pods that claim one address: the first is the one that it belongs to (rows 33, 40). The newest comes first; of two as
- * old the one with the smaller uid, then with the smaller `namespace/name`, so that the order of events makes no difference.
+ * Sorts pods that claim one address: the first is the one that it belongs to (row 40). A pod of this node comes before any other: only this node
+ * enforces its policies, and no claim from elsewhere may lift them. Then comes one that is within the podCIDRs of its node, which is where
+ * packets for the address are sent; then one that has a node at all. When a pod was made says least: of those that are left the newest comes
+ * first, of two as old the one with the smaller uid, then with the smaller `namespace/name`, so that the order of events makes no difference.
  * Pods that own no address ({@link ownsAddresses}) come last, and never own it.
  */
-export function newerClaim(a: Pod, b: Pod): number {
+export function betterClaim(address: Address, a: Pod, b: Pod, claims: Claims): number {
+  const first = (holds: (pod: Pod) => boolean): number => Number(holds(b)) - Number(holds(a));
   return (
-    Number(ownsAddresses(b)) - Number(ownsAddresses(a)) ||
+    first(ownsAddresses) ||
+    first(({ node }) => node !== '' && node === claims.node) ||
+    first(({ node }) => isWithin(address, claims.nodeOf(node)?.podCIDRs ?? [])) ||
+    first(({ node }) => node !== '') ||
     b.createdAt - a.createdAt ||
     compareText(a.uid, b.uid) ||
     compareText(keyOf(a), keyOf(b))
   );
+}
+
+function isWithin(address: Address, prefixes: readonly Prefix[]): boolean {
+  return prefixes.some((prefix) => familyOf(prefix.address) === familyOf(address) && contains([prefixRange(prefix)], address));
+}
+
+/**
+ * What isolates a pod that claims an address that others on its node claim too: nobody can tell whose a packet is, so the isolation of each of
+ * them holds (row 40). Where the same policies isolate all that are isolated, those do; else what one of them admits is not admitted by another, for
+ * all that anybody knows, and nothing is.
+ *
+ * @param own policies that isolate the pod itself
+ * @param rivals of each of the others those that isolate it
+ */
+export function togetherWith(own: readonly Policy[], rivals: Iterable<readonly Policy[]>): readonly Policy[] {
+  const lists = [own, ...rivals].filter(({ length }) => length > 0);
+  const [first = own] = lists;
+  if (lists.every((list) => isSameList(list, first))) return first;
+  return [...new Set(lists.flat())].toSorted((a, b) => compareText(keyOf(a), keyOf(b))).map((policy) => closed(policy, DISPUTED));
+}
+
+/** Whether several pods claim an address, and different policies isolate them. @param isolating of one of them, as {@link World} says */
+export function isDisputed(isolating: readonly Policy[]): boolean {
+  return isolating[0]?.problems[0]?.code === DISPUTED.code;
+}
+
+const DISPUTED = {
+  code: 'ADDRESS_DISPUTED',
+  reason: 'several pods of this node claim one address, and different policies isolate them',
+} as const;
+
+function isSameList(a: readonly Policy[], b: readonly Policy[]): boolean {
+  return a.length === b.length && a.every((policy, index) => policy === b[index]);
 }
 
 /** Whether a policy isolates a pod in a direction: whether the pod is ready, or even has an address, is not asked (row 35). */
@@ -88,10 +137,17 @@ export function worldOf(objects: Objects, budgets: Budgets = BUDGETS): World {
   const nodes = new Map([...(objects.nodes ?? [])].map((node) => [node.name, node]));
   const policies = new Map([...(objects.policies ?? [])].map((policy) => [keyOf(policy), policy]));
 
-  const podOf = new Map<Address, Pod>();
-  for (const pod of [...pods.values()].filter(ownsAddresses).sort(newerClaim)) {
-    for (const address of pod.addresses) if (!podOf.has(address)) podOf.set(address, pod);
+  const claimants = new Map<Address, Pod[]>();
+  for (const pod of pods.values()) {
+    if (!ownsAddresses(pod)) continue;
+    for (const address of pod.addresses) {
+      const known = claimants.get(address);
+      if (known === undefined) claimants.set(address, [pod]);
+      else known.push(pod);
+    }
   }
+  const claims: Claims = { node: objects.node, nodeOf: (name) => nodes.get(name) };
+  for (const [address, list] of claimants) if (list.length > 1) list.sort((a, b) => betterClaim(address, a, b, claims));
   const nodeOf = new Map<Address, Node>();
   for (const node of [...nodes.values()].sort(byName)) {
     for (const address of localAddresses(node)) if (!nodeOf.has(address)) nodeOf.set(address, node);
@@ -108,15 +164,34 @@ export function worldOf(objects: Objects, budgets: Budgets = BUDGETS): World {
     return found;
   };
   const carried = { ingress: new Map<readonly Policy[], readonly Policy[]>(), egress: new Map<readonly Policy[], readonly Policy[]>() };
+  const carriedBy = (pod: Pod, direction: Direction): readonly Policy[] => {
+    const all = isolating(pod, direction);
+    let found = carried[direction].get(all);
+    if (found === undefined) carried[direction].set(all, (found = withinPodBudget(all, direction, budgets.pod)));
+    return found;
+  };
+  const rivalsOf = (pod: Pod): Set<Pod> => {
+    const rivals = new Set<Pod>();
+    if (pod.node === '' || !ownsAddresses(pod)) return rivals;
+    for (const address of pod.addresses) {
+      const claiming = claimants.get(address) ?? [];
+      if (claiming.length > 1) for (const other of claiming) if (other.node === pod.node && keyOf(other) !== keyOf(pod)) rivals.add(other);
+    }
+    return rivals;
+  };
   return {
-    podAt: (address) => podOf.get(address),
+    podAt: (address) => claimants.get(address)?.[0],
     nodeAt: (address) => nodeOf.get(address),
     namespaceLabels: (namespace) => namespaces.get(namespace) ?? defaultNamespaceLabels(namespace),
     isolating: (pod, direction) => {
-      const all = isolating(pod, direction);
-      let found = carried[direction].get(all);
-      if (found === undefined) carried[direction].set(all, (found = withinPodBudget(all, direction, budgets.pod)));
-      return found;
+      const own = carriedBy(pod, direction);
+      const rivals = rivalsOf(pod);
+      return rivals.size === 0
+        ? own
+        : togetherWith(
+            own,
+            [...rivals].map((rival) => carriedBy(rival, direction)),
+          );
     },
     leftOut: (pod, direction) => {
       const all = isolating(pod, direction);

@@ -16,6 +16,7 @@ import type { Member, PodRecord } from '../cluster/records.ts';
 import type { Address, Family } from '../policy/address.ts';
 import { familyOf } from '../policy/address.ts';
 import { type Auditing, ENFORCING, isAudited } from '../policy/mode.ts';
+import { isDisputed } from '../policy/world.ts';
 import type { Direction, Policy } from '../policy/objects.ts';
 import { COMPILE_LIMITS, type CompiledChain, type CompileLimits, compilePolicy } from './compile.ts';
 import { podChainName, policiesChainName, policyChainName } from './names.ts';
@@ -259,7 +260,12 @@ export class NodeRuleset implements Ruleset {
     this.#dropUnusedSets(update);
     this.#followGroups(groups, update);
     this.#prepareSome(update);
-    for (const key of update.dirtyPods) this.#rebuildPodChains(key, update);
+    for (const key of update.dirtyPods) {
+      // Their isolation is that of each other.
+      const record = this.#pods.has(key) ? this.#cluster.pod(key) : undefined;
+      if (record !== undefined) for (const rival of this.#cluster.rivalsOf(record)) update.dirtyPods.add(rival.key);
+      this.#rebuildPodChains(key, update);
+    }
     this.#dropUnusedShared(update);
     const changes = update.finish(this.#chains, this.#sets, this.#verdicts);
     return { changes, ...this.#affectedFlows(update), compiled: update.dirtyPolicies };
@@ -765,8 +771,9 @@ export class NodeRuleset implements Ruleset {
     const [leftOut] = this.#cluster.leftOut(member.pod, direction);
     if (leftOut !== undefined)
       this.#leftOut.set(`${namespace}/${name} ${direction}`, { policy: leftOut, pod: `${namespace}/${name}`, direction });
-    const policies =
+    const jumps = (): ObjectName[] =>
       isolating.length > this.#limits.jumps ? [this.#sharedJumps(isolating, direction, update)] : policyChains(isolating, direction);
+    const policies = isDisputed(isolating) ? [] : jumps();
     const rules: ChainRule[] = policies.map((chain) => ({ kind: 'jump', chain }));
     // Behind the policies: a pod that calls itself is rare.
     for (const address of member.addresses) rules.push({ kind: 'self', address });

@@ -3,7 +3,7 @@ import { Cluster } from '../../../src/cluster/cluster.ts';
 import { BUDGETS, type Budgets } from '../../../src/policy/budget.ts';
 import type { Address } from '../../../src/policy/address.ts';
 import type { Namespace, Node, Pod, Policy } from '../../../src/policy/objects.ts';
-import { type World, worldOf } from '../../../src/policy/world.ts';
+import { isDisputed, type World, worldOf } from '../../../src/policy/world.ts';
 import type { SourceEvent } from '../../../src/sources/source.ts';
 import { ClusterGenerator } from '../../random/cluster.ts';
 import { History } from '../../random/events.ts';
@@ -21,11 +21,12 @@ function worldNow(history: History, budgets: Budgets): { world: World; pods: Pod
     else policies.push(event.object);
   }
   const addresses = new Set([...pods.flatMap((pod) => pod.addresses), ...nodes.flatMap((node) => node.addresses)]);
-  return { world: worldOf({ pods, namespaces, nodes, policies }, budgets), pods, addresses };
+  return { world: worldOf({ pods, namespaces, nodes, policies, node: 'node-a' }, budgets), pods, addresses };
 }
 
 describe('cluster', () => {
   it('answers as a look at everything would, after every batch of random histories', () => {
+    let disputed = 0;
     for (let seed = 1; seed <= 60; seed++) {
       const history = new History(new ClusterGenerator(seed));
       // Of every other seed many policies are beyond the budget of their namespace or of a pod.
@@ -48,11 +49,13 @@ describe('cluster', () => {
             // A closed policy has its name, and no rules.
             const told = (policies: readonly Policy[]): unknown => policies.map((policy) => [policy.name, policy[direction]?.length]);
             assert.deepEqual(told(cluster.isolating(pod, direction)), told(world.isolating(pod, direction)), where);
+            disputed += Number(isDisputed(world.isolating(pod, direction)));
             assert.deepEqual(told(cluster.leftOut(pod, direction)), told(world.leftOut(pod, direction)), where);
           }
         }
       }
     }
+    assert.ok(disputed > 100, `${disputed} pods with an address that is disputed`);
   });
 
   it('tells of a group that a label change touches, and of no other', () => {

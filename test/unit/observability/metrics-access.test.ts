@@ -43,7 +43,7 @@ describe('access to the metrics', () => {
     assert.equal(state.asked, 1);
     const many = await Promise.all(Array.from({ length: 500 }, (_, index) => access.refusal(withToken(`bad-${index}`))));
     assert.ok(state.most <= 8, `${state.most}`);
-    assert.deepEqual([...new Set(many.map((page) => page?.status))].sort(), [401, 503]);
+    assert.deepEqual(new Set(many.map((page) => page?.status)), new Set([401, 503]));
     assert.equal(await access.refusal(withToken('good')), undefined);
   });
 });

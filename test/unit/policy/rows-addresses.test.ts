@@ -145,7 +145,41 @@ describe('addresses', () => {
     assert.equal(ask(world, '10.244.1.99', 'x/a').ingress.reason, 'admitted');
   });
 
-  it('row 40: of two live pods with one address it belongs to the newest', () => {
+  /** Pods of n1, n2 and of no node that claim 10.244.1.99, which is in the podCIDR of n1. */
+  const here = (name: string, fields: Partial<Pod> = {}): Pod => claimant(name, { node: 'n1', ...fields });
+  const elsewhere = (name: string, fields: Partial<Pod> = {}): Pod => claimant(name, { node: 'n2', ...fields });
+
+  it('row 40: no claim from another node, or from none, takes an address from a pod that is where its packets go, whatever its date', () => {
+    const in2099 = Date.parse('2099-01-01T00:00:00Z');
+    for (const thief of [elsewhere('thief', { createdAt: in2099 }), claimant('thief', { node: '', createdAt: in2099 })])
+      assert.equal(owner(here('victim', { createdAt: 1 }), thief), 'victim');
+    const unscheduled = claimant('nowhere', { node: '', createdAt: in2099 });
+    assert.equal(owner(unscheduled, claimant('somewhere', { node: 'unknown', createdAt: 1 })), 'somewhere');
+  });
+
+  it('row 40: where rules are made, a pod of the node has it before any other', () => {
+    const pods = [...MODEL.pods, here('there', { createdAt: 9 }), elsewhere('here', { createdAt: 1 })];
+    const at = address('10.244.1.99');
+    assert.equal(worldOf({ ...MODEL, pods, node: 'n2' }).podAt(at)?.name, 'here');
+    assert.equal(worldOf({ ...MODEL, pods, node: 'n1' }).podAt(at)?.name, 'there');
+    assert.equal(worldOf({ ...MODEL, pods }).podAt(at)?.name, 'there');
+  });
+
+  it('row 40: the isolation of every pod of a node that claims it holds', () => {
+    const closing = policy({ podSelector: only('isolated') }, 'closing');
+    const opening = policy({ podSelector: only('other'), ingress: [{}] }, 'opening');
+    const [isolated, open, other] = [here('isolated', { createdAt: 1 }), here('open', { createdAt: 2 }), here('other', { createdAt: 3 })];
+    const reaches = (pods: readonly Pod[]): boolean =>
+      allows(worldOf({ ...MODEL, pods: [...MODEL.pods, ...pods], policies: [closing, opening] }), ip('y/a'), '10.244.1.99');
+    assert.deepEqual([reaches([isolated]), reaches([open]), reaches([other])], [false, true, true]);
+    // The newer one, which nobody isolates, does not open it, nor does one that is admitted.
+    assert.deepEqual([reaches([isolated, open]), reaches([isolated, other]), reaches([open, other])], [false, false, true]);
+    // Where the same policies isolate both, what they admit is admitted.
+    const twin = here('twin', { createdAt: 4, labels: other.labels });
+    assert.equal(reaches([other, twin]), true);
+  });
+
+  it('row 40: of two live pods that can have it as well as each other it belongs to the newest', () => {
     assert.equal(owner(claimant('old', { createdAt: 1000 }), claimant('new', { createdAt: 2000 })), 'new');
     assert.equal(owner(claimant('new', { createdAt: 2000 }), claimant('old', { createdAt: 1000 })), 'new');
   });

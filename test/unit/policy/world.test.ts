@@ -1,7 +1,7 @@
 /** The naive world: order, duplicates, and that policy code depends on nothing of ours outside its folder. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { localAddresses, newerClaim, worldOf } from '../../../src/policy/world.ts';
+import { betterClaim, type Claims, localAddresses, worldOf } from '../../../src/policy/world.ts';
 import { address, labels, MODEL, node, namespace, only, pod, policy, prefix } from './model.ts';
 
 describe('worldOf', () => {
@@ -48,15 +48,21 @@ describe('worldOf', () => {
   });
 
   it('sorts claims in one order, whichever way round they are compared', () => {
-    const claims = [
-      pod('x/a', { createdAt: 2, uid: '1' }),
-      pod('x/b', { createdAt: 2, uid: '2' }),
-      pod('x/c', { createdAt: 1, uid: '0' }),
-      pod('x/d', { createdAt: 9, terminal: true }),
-      pod('x/e', { createdAt: 8, hostNetwork: true }),
+    const nodes = [node(1), node(2), node(3)];
+    const claims: Claims = { node: 'n3', nodeOf: (name) => nodes.find((each) => each.name === name) };
+    const order = (a: Parameters<typeof betterClaim>[1], b: typeof a): number => betterClaim(address('10.244.1.10'), a, b, claims);
+    const sorted = [
+      pod('x/here', { createdAt: 1, node: 'n3' }),
+      pod('x/within', { createdAt: 2, node: 'n1' }),
+      pod('x/a', { createdAt: 5, uid: '1', node: 'n2' }),
+      pod('x/b', { createdAt: 5, uid: '2', node: 'n2' }),
+      pod('x/c', { createdAt: 4, uid: '0', node: 'unknown' }),
+      pod('x/nowhere', { createdAt: 9, node: '' }),
+      pod('x/d', { createdAt: 9, terminal: true, node: 'n2' }),
+      pod('x/e', { createdAt: 8, hostNetwork: true, node: 'n2' }),
     ];
-    assert.deepEqual(claims.toReversed().toSorted(newerClaim), claims);
-    for (const a of claims) for (const b of claims) assert.equal(Math.sign(newerClaim(a, b)), -Math.sign(newerClaim(b, a)) + 0);
+    assert.deepEqual(sorted.toReversed().toSorted(order), sorted);
+    for (const a of sorted) for (const b of sorted) assert.equal(Math.sign(order(a, b)), -Math.sign(order(b, a)) + 0);
   });
 });
 
