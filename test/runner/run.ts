@@ -38,7 +38,7 @@ const WATCHED = ['src', 'packages', 'test', 'fixtures', 'docs', 'manifests'];
 /** Files of a tier that is quick share a process, so many a job; of the others each has its own. */
 const FILES_A_JOB: Partial<Record<Tier, number>> = { fast: 20 };
 /** The longest first, so that the short ones fill the end. */
-const ORDER: readonly Tier[] = ['apiserver', 'bench', 'kernel', 'unit', 'fast'];
+const ORDER: readonly Tier[] = ['hostile', 'apiserver', 'bench', 'kernel', 'unit', 'fast'];
 
 interface Job {
   readonly tier: Tier;
@@ -117,7 +117,7 @@ async function main(): Promise<number> {
     console.log(named.join('\n'));
     return 0;
   }
-  if (named.some((file) => ['apiserver', 'bench'].includes(tierOf(file)))) build();
+  if (named.some((file) => ['apiserver', 'hostile', 'bench'].includes(tierOf(file)))) build();
 
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());

@@ -9,15 +9,16 @@ export const ROOT = resolve(import.meta.dirname, '../..');
  * - `unit`: no namespaces either, but programs, a browser, file systems, clocks or long properties: `*.slow.test.ts`
  * - `kernel`: nf_tables, network namespaces, agents as processes, real packets
  * - `apiserver`: a real kube-apiserver, kubectl, Prometheus, flanneld
+ * - `hostile`: objects and files of somebody who means ill, beside a bystander; all of it where `SLUICE_HOSTILE=all`
  * - `bench`: the benchmarks in their smallest form, so that they do not rot
  */
-export const TIERS = ['fast', 'unit', 'kernel', 'apiserver', 'bench'] as const;
+export const TIERS = ['fast', 'unit', 'kernel', 'apiserver', 'hostile', 'bench'] as const;
 export type Tier = (typeof TIERS)[number];
 
 /** @param file path of a test file from the root of the checkout */
 export function tierOf(file: string): Tier {
   const [, first = ''] = file.replace(/^packages\/[^/]+\//, '').split('/');
-  if (first === 'kernel' || first === 'apiserver' || first === 'bench') return first;
+  if (first === 'kernel' || first === 'apiserver' || first === 'hostile' || first === 'bench') return first;
   return file.endsWith('.slow.test.ts') ? 'unit' : 'fast';
 }
 
