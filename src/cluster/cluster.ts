@@ -11,7 +11,7 @@
 import { type Address, formatAddress, formatPrefix } from '../policy/address.ts';
 import { BUDGETS, type Budgets, weightOf } from '../policy/budget.ts';
 import type { Direction, Namespace, Node, Pod, Policy } from '../policy/objects.ts';
-import type { Labels } from '../policy/labels.ts';
+import { type Labels, sameLabels } from '../policy/labels.ts';
 import type { Mode } from '../policy/mode.ts';
 import { closedByNamespace, NamespaceBudget, namespaceReason } from '../policy/namespace-budget.ts';
 import { matches } from '../policy/selector.ts';
@@ -507,12 +507,12 @@ export class Cluster implements World {
   }
 }
 
-/** Equal parts of pods are shared by whoever reads them, so looking at references finds nearly all that are the same. */
+/** Equal parts of pods are mostly shared by whoever reads them (see Sharing), and then need not be looked at. */
 function isSameState(a: Pod, b: Pod): boolean {
   return (
-    a.labels === b.labels &&
-    a.ports === b.ports &&
-    a.declaredPorts === b.declaredPorts &&
+    sameLabels(a.labels, b.labels) &&
+    (a.ports === b.ports || samePorts(a.ports, b.ports)) &&
+    (a.declaredPorts === b.declaredPorts || samePorts(a.declaredPorts, b.declaredPorts)) &&
     a.uid === b.uid &&
     a.node === b.node &&
     a.hostNetwork === b.hostNetwork &&
@@ -520,6 +520,16 @@ function isSameState(a: Pod, b: Pod): boolean {
     a.createdAt === b.createdAt &&
     sameItems(a.addresses, b.addresses)
   );
+}
+
+type Port = Pod['declaredPorts'][number] & { readonly name?: string };
+
+function samePorts(a: readonly Port[], b: readonly Port[]): boolean {
+  if (a.length !== b.length) return false;
+  return a.every(({ name, protocol, port }, index) => {
+    const other = b[index];
+    return other !== undefined && other.name === name && other.protocol === protocol && other.port === port;
+  });
 }
 
 function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {

@@ -58,14 +58,39 @@ function readAddresses(status: Fields, report: Report): Address[] {
   return addresses.slice();
 }
 
-interface Ports {
-  readonly ports: NamedPort[];
-  readonly declaredPorts: DeclaredPort[];
+/**
+ * So many ports of a pod are known, in their order. A pod may declare some ten thousand, each agent would hold them, and a set of somebody else's
+ * policy with a named port would have an element for each.
+ */
+export const POD_PORTS = 1_000;
+
+/** What has been read of a pod, each once. */
+class DeclaredPorts {
+  readonly ports: NamedPort[] = [];
+  readonly declaredPorts: DeclaredPort[] = [];
+  readonly #known = new Set<string>();
+
+  /** False where there is no room for it. @param name empty: it has none */
+  add(name: string, protocol: PolicyProtocol, port: number): boolean {
+    const number = `${protocol} ${port}`;
+    if (!this.#known.has(number)) {
+      if (this.declaredPorts.length >= POD_PORTS) return false;
+      this.#known.add(number);
+      this.declaredPorts.push({ protocol, port });
+    }
+    // One name with two numbers in a pod: both (either may be meant).
+    const named = `${number} ${name}`;
+    if (name === '' || this.#known.has(named)) return true;
+    if (this.ports.length >= POD_PORTS) return false;
+    this.#known.add(named);
+    this.ports.push({ name, protocol, port });
+    return true;
+  }
 }
 
 /** Containers declare ports, and of the init containers those with restartPolicy Always (sidecars): they run beside them. */
-function readPorts(spec: Fields, report: Report): Ports {
-  const ports: Ports = { ports: [], declaredPorts: [] };
+function readPorts(spec: Fields, report: Report): DeclaredPorts {
+  const ports = new DeclaredPorts();
   for (const field of ['containers', 'initContainers'] as const) {
     const containers = report.list(spec, field, `spec.${field}`, NO_PORTS_OF_THEM);
     for (let i = 0; i < containers.length; i++) {
@@ -73,7 +98,7 @@ function readPorts(spec: Fields, report: Report): Ports {
       if (!isFields(container)) {
         report.leaveOut(`spec.${field}[${i}]`, 'TYPE_INVALID', `expected an object, not ${found(container)}`, NO_PORTS_OF_THEM);
       } else if (field === 'containers' || container['restartPolicy'] === 'Always') {
-        readContainerPorts(container, () => `spec.${field}[${i}].ports`, report, ports);
+        if (!readContainerPorts(container, () => `spec.${field}[${i}].ports`, report, ports)) return ports;
       }
     }
   }
@@ -83,7 +108,8 @@ function readPorts(spec: Fields, report: Report): Ports {
 const NO_PORTS_OF_THEM = 'no port that is declared there is known, and no named port leads to it';
 const PORT_LEFT_OUT = 'the port counts as not declared';
 
-function readContainerPorts(container: Fields, path: () => string, report: Report, into: Ports): void {
+/** False where there is no room for more, which is reported. */
+function readContainerPorts(container: Fields, path: () => string, report: Report, into: DeclaredPorts): boolean {
   const list = report.list(container, 'ports', path, NO_PORTS_OF_THEM);
   for (let i = 0; i < list.length; i++) {
     const entry = list[i];
@@ -102,18 +128,20 @@ function readContainerPorts(container: Fields, path: () => string, report: Repor
       report.leaveOut(`${path()}[${i}].protocol`, 'PROTOCOL_UNKNOWN', fault, PORT_LEFT_OUT);
       continue;
     }
-    if (!into.declaredPorts.some((known) => known.port === port && known.protocol === protocol)) {
-      into.declaredPorts.push({ protocol, port });
-    }
     const name = entry['name'];
-    if (typeof name === 'string' && name !== '') {
-      // One name with two numbers in a pod: both (either may be meant).
-      const known = into.ports.some((other) => other.name === name && other.port === port && other.protocol === protocol);
-      if (!known) into.ports.push({ name, protocol, port });
-    } else if (!isAbsent(name) && name !== '') {
-      report.leaveOut(`${path()}[${i}].name`, 'TYPE_INVALID', noString(name), 'the port has no name');
-    }
+    const isNamed = typeof name === 'string';
+    if (!isNamed && !isAbsent(name)) report.leaveOut(`${path()}[${i}].name`, 'TYPE_INVALID', noString(name), 'the port has no name');
+    if (into.add(isNamed ? name : '', protocol, port)) continue;
+    const fault = `the pod declares more than the ${POD_PORTS} ports that are known of one`;
+    report.leaveOut(
+      `${path()}[${i}]`,
+      'PORTS_TOO_MANY',
+      fault,
+      'this one and those after it count as not declared, and no named port leads to them',
+    );
+    return false;
   }
+  return true;
 }
 
 /** TCP where it is absent (API defaulting). */

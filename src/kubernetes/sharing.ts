@@ -11,6 +11,8 @@ import { hashOfLabels, type Labels, sameLabels } from '../policy/labels.ts';
 
 /** Entries of each cache: above the number of distinct workloads of a large cluster. */
 const CAPACITY = 32_768;
+/** What has more entries is not shared: its author would fill the cache with what nobody else has. */
+const ENTRIES_SHARED = 64;
 
 export type DeclaredPort = Pod['declaredPorts'][number];
 
@@ -35,6 +37,7 @@ export class Sharing {
   /** Takes the map over: the caller does not touch it again. */
   labels(labels: Map<string, string>): Labels {
     if (labels.size === 0) return NO_LABELS;
+    if (labels.size > ENTRIES_SHARED) return labels;
     const hash = hashOfLabels(labels);
     const shared = this.#labels.get(hash);
     if (shared !== undefined && sameLabels(shared, labels)) return shared;
@@ -46,6 +49,7 @@ export class Sharing {
 
   ports(ports: readonly NamedPort[]): readonly NamedPort[] {
     if (ports.length === 0) return NO_PORTS;
+    if (ports.length > ENTRIES_SHARED) return ports;
     let text = '';
     for (const { name, protocol, port } of ports) text += `${name.length}:${name}${protocol}${port},`;
     const shared = this.#ports.get(text);
@@ -56,6 +60,7 @@ export class Sharing {
 
   declaredPorts(ports: readonly DeclaredPort[]): readonly DeclaredPort[] {
     if (ports.length === 0) return NO_PORTS;
+    if (ports.length > ENTRIES_SHARED) return ports;
     let text = '';
     for (const { protocol, port } of ports) text += `${protocol}${port},`;
     const shared = this.#declared.get(text);

@@ -17,12 +17,18 @@ function cpuOf(work: () => void): number {
   return (user + system) / 1000;
 }
 
-function pod(name: string, node: string, index: number, labels: Readonly<Record<string, string>>): SourceEvent {
+function pod(
+  name: string,
+  node: string,
+  index: number,
+  labels: Readonly<Record<string, string>>,
+  containers: readonly object[] = [],
+): SourceEvent {
   return upsertOf({
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { namespace: 'tenant', name, labels },
-    spec: { nodeName: node, containers: [] },
+    spec: { nodeName: node, containers },
     status: { podIPs: [{ ip: `10.244.${index >> 8}.${index & 255}` }] },
   });
 }
@@ -88,6 +94,23 @@ describe('the cost of what a tenant may write', () => {
         ruleset.update(cluster.apply(events));
         const deletions = events.map((_, index): SourceEvent => ({ type: 'delete', kind: 'NetworkPolicy', key: `tenant/p${index}` }));
         return () => void ruleset.update(cluster.apply(deletions));
+      },
+    },
+    {
+      what: 'the peers of a policy that all have a port of its name',
+      size: 400,
+      prepare: (size) => {
+        const { cluster, ruleset } = manyGroups(1);
+        const ports = Array.from({ length: 100 }, (_, port) => ({ name: 'p', ports: [{ name: 'web', containerPort: port + 1 }] }));
+        const peers = Array.from({ length: size }, (_, index) => pod(`peer-${index}`, 'other', 100 + index, { app: 'peer' }, ports));
+        ruleset.update(cluster.apply(peers));
+        const policy = upsertOf({
+          apiVersion: 'networking.k8s.io/v1',
+          kind: 'NetworkPolicy',
+          metadata: { namespace: 'tenant', name: 'named' },
+          spec: { podSelector: {}, policyTypes: ['Egress'], egress: [{ to: [{ podSelector: {} }], ports: [{ port: 'web' }] }] },
+        });
+        return () => void ruleset.update(cluster.apply([policy]));
       },
     },
   ];

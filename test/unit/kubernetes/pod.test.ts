@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { POD_PORTS } from '../../../src/kubernetes/pod.ts';
 import { project } from '../../../src/kubernetes/projections.ts';
 import { Sharing } from '../../../src/kubernetes/sharing.ts';
 import { formatAddress } from '../../../src/policy/address.ts';
@@ -250,5 +251,22 @@ describe('a Pod of the API', () => {
   it('says of a boolean label how YAML came by it', () => {
     const { problems } = project('Pod', pod({ metadata: { labels: { app: true } } }), new Sharing());
     assert.match(problems[0]?.message ?? '', /unquoted yes, no, on, off, y or n .* quote it/u);
+  });
+
+  it('has as many ports as are known of one; those after them lead nowhere, which is said once', () => {
+    const ports = Array.from({ length: 60_000 }, (_, i) => ({ name: `p${i}`, containerPort: i + 1 }));
+    const { pod: web, faults: said } = faults(pod({ spec: { containers: [{ ports }, { ports }] } }));
+    assert.deepEqual(said, [`spec.containers[0].ports[${POD_PORTS}] PORTS_TOO_MANY`]);
+    assert.deepEqual(web?.ports.at(-1), { name: `p${POD_PORTS - 1}`, protocol: 'TCP', port: POD_PORTS });
+    assert.deepEqual([web?.ports.length, web?.declaredPorts.length], [POD_PORTS, POD_PORTS]);
+  });
+
+  it('has no more names of ports than that either, and each port once, however often it is declared', () => {
+    const named = Array.from({ length: POD_PORTS + 1 }, (_, i) => ({ ports: [{ name: `p${i}`, containerPort: 80 }] }));
+    const { pod: web, faults: said } = faults(pod({ spec: { containers: named } }));
+    assert.deepEqual(said, [`spec.containers[${POD_PORTS}].ports[0] PORTS_TOO_MANY`]);
+    assert.deepEqual([web?.ports.length, web?.declaredPorts.length], [POD_PORTS, 1]);
+    const again = Array.from({ length: 3 * POD_PORTS }, () => ({ ports: [{ name: 'http', containerPort: 80 }] }));
+    assert.deepEqual(read(pod({ spec: { containers: again } })).ports, [{ name: 'http', protocol: 'TCP', port: 80 }]);
   });
 });

@@ -35,6 +35,26 @@ describe('projected pods', () => {
     assert.notEqual(pods[0]?.labels, pods[1]?.labels);
   });
 
+  it('are not remembered by what nobody else has: thousands of labels, hundreds of ports', () => {
+    setFlagsFromString('--expose-gc');
+    const gc = runInNewContext('gc') as () => void;
+    const sharing = new Sharing();
+    const forget = (pods: number): void => {
+      for (let pod = 0; pod < pods; pod++) {
+        const labels = Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`k${i}`, `v${pod}`]));
+        const ports = Array.from({ length: 900 }, (_, i) => ({ name: `p${pod}-${i}`, containerPort: i + 1 }));
+        project('Pod', { metadata: { name: `p${pod}`, namespace: 'tenant', labels }, spec: { containers: [{ ports }] } }, sharing);
+      }
+    };
+    forget(20);
+    gc();
+    const before = process.memoryUsage().heapUsed;
+    forget(100);
+    gc();
+    const grown = process.memoryUsage().heapUsed - before;
+    assert.ok(grown < 5e6, `${grown} bytes of pods that are gone`);
+  });
+
   it('take less than 600 bytes each, of 2 KB of JSON', () => {
     setFlagsFromString('--expose-gc');
     const gc = runInNewContext('gc') as () => void;
