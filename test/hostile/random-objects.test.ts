@@ -61,8 +61,7 @@ describeWithApi('drawn hostile objects', function () {
 
   /** Packets go as the evaluator says, and every rule of the kernel is as it should be. */
   async function check(): Promise<void> {
-    await lab.bystander.rest();
-    await lab.cluster.settled();
+    await lab.quiet();
     await lab.expectAsEvaluated(await objects());
     const argv = [process.execPath, PROGRAM, 'verify', '--kubeconfig', api.kubeconfig('admin'), '--node', NODE];
     const { status, stdout, stderr } = await lab.cluster.lab.exec(`node/${NODE}`, argv, { check: false });
@@ -77,7 +76,7 @@ describeWithApi('drawn hostile objects', function () {
     const refused: string[] = [];
     const drawn = new Map<string, number>();
     const played: { readonly at: number; readonly hostile: HostileObject }[] = [];
-    lab.begin();
+    await lab.begin();
     for (let seed = FIRST_SEED; seed < FIRST_SEED + OBJECTS; seed++) {
       const hostile = drawHostile(seed, place);
       const said = (await refusalOf(api.admin, hostile)) ?? (await create(api.admin, hostile));

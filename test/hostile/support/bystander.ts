@@ -136,7 +136,8 @@ async function changeAgainAndAgain(source: BystanderSource): Promise<void> {
   const lines = createInterface({ input: process.stdin });
   lines.on('line', (line) => {
     isAsked = line === 'rest';
-    if (line === 'go on') isResting = false;
+    if (!isAsked) isResting = false;
+    else if (isResting) say('resting', 0, performance.now());
   });
   lines.on('close', () => {
     isEnding = true;
