@@ -27,6 +27,8 @@ import { type Member, membershipOf, type NamespaceRecord, NO_GROUPS, PodRecord }
 
 /** Of so many label sets of a namespace it is remembered what selects them. */
 const REMEMBERED_ISOLATIONS = 1_000;
+/** Policies and labels of all that is remembered of a namespace: thousands may select each of those label sets. */
+const REMEMBERED_PARTS = 200_000;
 
 const NO_RIVALS: ReadonlySet<PodRecord> = new Set();
 const NO_POLICIES: readonly Policy[] = [];
@@ -250,11 +252,20 @@ export class Cluster implements World {
   }
 
   /** Brings what is remembered of who is selected up to date. */
-  #followPolicy({ isolation }: NamespaceRecord, { before, after }: Change<Policy>): void {
-    for (const [{ labels }, known] of isolation) {
-      if (before !== undefined && matches(before.subject, labels)) known.remove(before);
-      if (after !== undefined && matches(after.subject, labels)) known.add(after);
+  #followPolicy(namespace: NamespaceRecord, { before, after }: Change<Policy>): void {
+    for (const [{ labels }, known] of namespace.isolation) {
+      if (before !== undefined && matches(before.subject, labels)) {
+        known.remove(before);
+        namespace.isolationParts--;
+      }
+      if (after !== undefined && matches(after.subject, labels)) {
+        known.add(after);
+        namespace.isolationParts++;
+      }
     }
+    if (namespace.isolationParts <= REMEMBERED_PARTS) return;
+    namespace.isolation.clear();
+    namespace.isolationParts = 0;
   }
 
   /** Whether a policy is closed, and why. What has come or gone has been read. */
@@ -277,6 +288,7 @@ export class Cluster implements World {
       budget: new NamespaceBudget(this.#budgets.namespace.entries),
       scopes: new Bag(),
       isolation: new Map(),
+      isolationParts: 0,
     };
     this.#namespaces.set(name, namespace);
     this.#groups.placeNamespace(namespace);
@@ -450,13 +462,19 @@ export class Cluster implements World {
   }
 
   /** What selects the pod, and those of the same labels. Asking again costs nothing until a policy that does comes, changes or goes. */
-  #isolation({ namespace: { isolation, policies }, labelSet }: PodRecord): Isolation {
+  #isolation({ namespace, labelSet }: PodRecord): Isolation {
+    const { isolation, policies } = namespace;
     const known = isolation.get(labelSet);
     if (known !== undefined) return known;
-    // Who asks about every pod of a cluster, once, is not to make every change of a policy dear.
-    if (isolation.size >= REMEMBERED_ISOLATIONS) isolation.clear();
     const selecting = [...policies.values()].filter(({ subject }) => matches(subject, labelSet.labels));
     const found = new Isolation(selecting, this.#budgets.pod);
+    const parts = selecting.length + labelSet.labels.size;
+    // Who asks about every pod of a cluster, once, is not to make every change of a policy dear, nor to have all of it kept.
+    if (isolation.size >= REMEMBERED_ISOLATIONS || namespace.isolationParts + parts > REMEMBERED_PARTS) {
+      isolation.clear();
+      namespace.isolationParts = 0;
+    }
+    namespace.isolationParts += parts;
     isolation.set(labelSet, found);
     return found;
   }

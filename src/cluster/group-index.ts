@@ -12,6 +12,8 @@ import { type NamespaceRecord, NO_GROUPS, type PodRecord, withGroup, withoutGrou
 
 /** Matches of (label set, scope) that are kept: 100,000 pods rarely have more distinct label sets. */
 const CACHED_MATCHES = 50_000;
+/** Of all of them together: a label set may be in thousands of groups, and who relabels a pod makes a new one each time. */
+const CACHED_GROUPS = 1_000_000;
 
 /** Of a group of so few, what remains of it is dropped at once. */
 const FEW_MEMBERS = 200;
@@ -33,7 +35,11 @@ export class GroupIndex {
   readonly #host: GroupIndexHost;
   readonly #scopes = new Map<string, Scope>();
   readonly #groups = new Map<string, Group>();
-  readonly #matches = new LRUCache<string, { readonly generation: number; readonly groups: readonly Group[] }>({ max: CACHED_MATCHES });
+  readonly #matches = new LRUCache<string, { readonly generation: number; readonly groups: readonly Group[] }>({
+    max: CACHED_MATCHES,
+    maxSize: CACHED_GROUPS,
+    sizeCalculation: ({ groups }) => 1 + groups.length,
+  });
   /** Groups that do not have all of their members yet, and what remains to be done. */
   readonly #filling = new Map<Group, Generator<undefined, void>>();
   readonly #leftovers: Group[] = [];

@@ -84,4 +84,6 @@ export interface NamespaceRecord {
   readonly scopes: Bag<Scope>;
   /** Which policies select whom, by label set, as far as it was asked for. */
   readonly isolation: Map<LabelSet, Isolation>;
+  /** Policies and labels that are in it, about. */
+  isolationParts: number;
 }

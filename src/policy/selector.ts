@@ -39,10 +39,10 @@ export function matches(selector: Selector, labels: Labels): boolean {
     switch (operator) {
       case 'In':
         // Row 10: an empty value has to be there; a key that is not there has none.
-        if (value === undefined || !values.includes(value)) return false;
+        if (value === undefined || !isAmong(values, value)) return false;
         break;
       case 'NotIn':
-        if (value !== undefined && values.includes(value)) return false;
+        if (value !== undefined && isAmong(values, value)) return false;
         break;
       case 'Exists':
         if (value === undefined) return false;
@@ -53,6 +53,21 @@ export function matches(selector: Selector, labels: Labels): boolean {
     }
   }
   return true;
+}
+
+/** So few are looked at one after the other. */
+const FEW_VALUES = 8;
+
+/** @param values sorted: there may be thousands, and every pod is asked */
+function isAmong(values: readonly string[], value: string): boolean {
+  if (values.length <= FEW_VALUES) return values.includes(value);
+  let [low, high] = [0, values.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((values[middle] ?? '') < value) low = middle + 1;
+    else high = middle;
+  }
+  return values[low] === value;
 }
 
 /**
@@ -79,8 +94,11 @@ export function readSelector(value: unknown, path: string): SelectorReading {
 const recent = new Map<string, Selector>();
 /** When there are so many, all are forgotten: that costs sharing, and nothing else. */
 const RECENT_SELECTORS = 4_096;
+/** Characters. One that is longer is its author's alone, and would stay here when its policy is gone. */
+const RECENT_TEXT = 1_000;
 
 function shared(selector: Selector): Selector {
+  if (selector.text.length > RECENT_TEXT) return selector;
   const known = recent.get(selector.text);
   if (known !== undefined) return known;
   if (recent.size >= RECENT_SELECTORS) recent.clear();
