@@ -2,6 +2,7 @@
  * Every flow between two ends, explained, and united where the explanation is the same: pods that no policy can tell apart are asked about
  * once, so that a Deployment of thousands costs what one pod does, and a block of addresses falls into the parts that policies tell apart.
  */
+import { TOO_MANY_LABELS } from '../policy/labels.ts';
 import { SluiceError } from '../errors.ts';
 import {
   type Address,
@@ -189,6 +190,7 @@ class FlowReader {
 
   /** Of a pod's labels those that decide which policies isolate it. */
   #subjectLabels({ namespace, labels }: Pod): (string | null)[] {
+    if (labels === TOO_MANY_LABELS) return ['*'];
     this.#subjectKeys ??= subjectKeys(this.#inventory.policies);
     return [...(this.#subjectKeys.get(namespace) ?? [])].map((key) => labels.get(key) ?? null);
   }

@@ -14,7 +14,7 @@ import type { Direction, Namespace, Node, Pod, Policy } from '../policy/objects.
 import { type Labels, sameLabels } from '../policy/labels.ts';
 import type { Mode } from '../policy/mode.ts';
 import { closedByNamespace, NamespaceBudget, namespaceReason } from '../policy/namespace-budget.ts';
-import { matches } from '../policy/selector.ts';
+import { selects } from '../policy/selector.ts';
 import { defaultNamespaceLabels, localAddresses, ownsAddresses, togetherWith, type World } from '../policy/world.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import { AddressOwners } from './address-owners.ts';
@@ -254,11 +254,11 @@ export class Cluster implements World {
   /** Brings what is remembered of who is selected up to date. */
   #followPolicy(namespace: NamespaceRecord, { before, after }: Change<Policy>): void {
     for (const [{ labels }, known] of namespace.isolation) {
-      if (before !== undefined && matches(before.subject, labels)) {
+      if (before !== undefined && selects(before.subject, labels)) {
         known.remove(before);
         namespace.isolationParts--;
       }
-      if (after !== undefined && matches(after.subject, labels)) {
+      if (after !== undefined && selects(after.subject, labels)) {
         known.add(after);
         namespace.isolationParts++;
       }
@@ -466,7 +466,7 @@ export class Cluster implements World {
     const { isolation, policies } = namespace;
     const known = isolation.get(labelSet);
     if (known !== undefined) return known;
-    const selecting = [...policies.values()].filter(({ subject }) => matches(subject, labelSet.labels));
+    const selecting = [...policies.values()].filter(({ subject }) => selects(subject, labelSet.labels));
     const found = new Isolation(selecting, this.#budgets.pod);
     const parts = selecting.length + labelSet.labels.size;
     // Who asks about every pod of a cluster, once, is not to make every change of a policy dear, nor to have all of it kept.
@@ -516,7 +516,7 @@ export class Cluster implements World {
 
   /** Whether a policy of the pod's namespace selects it. */
   selects(policy: Policy, record: PodRecord): boolean {
-    return matches(policy.subject, record.labelSet.labels);
+    return selects(policy.subject, record.labelSet.labels);
   }
 
   /** The policies of the pod's namespace that select it, ordered by name. */

@@ -2,7 +2,7 @@
  * metav1.ObjectMeta, the fields in use. What an object is called and what it is labelled with has to be readable, or the object
  * is refused: a name guessed wrongly is another object, and a label guessed wrongly is another verdict.
  */
-import type { Labels } from '../policy/labels.ts';
+import { type Labels, LABELS_MAX, TOO_MANY_LABELS } from '../policy/labels.ts';
 import { type Fields, isAbsent, isFields, quote, typeName } from '../policy/problems.ts';
 import { found, noString, type Report } from './report.ts';
 import { NO_LABELS, type Sharing } from './sharing.ts';
@@ -48,8 +48,11 @@ export function readNamespace(metadata: Fields, report: Report, sharing: Sharing
   return sharing.string(namespace);
 }
 
-/** metadata.labels as they are written, not yet shared. A null value is the empty one, as the API decodes it. */
-export function readLabelEntries(metadata: Fields, report: Report): Map<string, string> | undefined {
+const TOO_MANY_CONSEQUENCE =
+  'no peer of a policy selects it, whatever it asks for, no named port leads to it, and every policy of its namespace isolates it';
+
+/** metadata.labels as they are written, not yet shared; {@link TOO_MANY_LABELS} where they are more than are carried. A null value is the empty one, as the API decodes it. */
+export function readLabelEntries(metadata: Fields, report: Report): Labels | undefined {
   const labels = metadata['labels'];
   if (isAbsent(labels)) return undefined;
   if (!isFields(labels)) {
@@ -57,7 +60,13 @@ export function readLabelEntries(metadata: Fields, report: Report): Map<string, 
     return undefined;
   }
   const entries = new Map<string, string>();
-  for (const key of Object.keys(labels)) {
+  const keys = Object.keys(labels);
+  if (keys.length > LABELS_MAX) {
+    const fault = `there are ${keys.length} labels, and ${LABELS_MAX} are carried`;
+    report.leaveOut('metadata.labels', 'LABELS_TOO_MANY', fault, TOO_MANY_CONSEQUENCE);
+    return TOO_MANY_LABELS;
+  }
+  for (const key of keys) {
     const value = labels[key];
     if (typeof value === 'string') entries.set(key, value);
     else if (value === null) entries.set(key, '');
@@ -68,7 +77,7 @@ export function readLabelEntries(metadata: Fields, report: Report): Map<string, 
 
 export function readLabels(metadata: Fields, report: Report, sharing: Sharing): Labels {
   const entries = readLabelEntries(metadata, report);
-  return entries === undefined ? NO_LABELS : sharing.labels(entries);
+  return entries === undefined ? NO_LABELS : entries === TOO_MANY_LABELS ? entries : sharing.labels(entries);
 }
 
 /** metadata.creationTimestamp in ms since the epoch; 0 where it is missing or cannot be read. */

@@ -2,6 +2,7 @@
  * v1 Namespace, projected. Refused where its name or its labels cannot be read. That it terminates is not looked at: its policies are
  * in force while they exist (row 37). Of its annotations only the mode is read; one that cannot be read asks for nothing, which enforces.
  */
+import { TOO_MANY_LABELS } from '../policy/labels.ts';
 import { type Mode, MODE_ANNOTATION, MODES } from '../policy/mode.ts';
 import type { Namespace } from '../policy/objects.ts';
 import { type Fields, isAbsent, isFields, quote } from '../policy/problems.ts';
@@ -13,7 +14,8 @@ import type { Sharing } from './sharing.ts';
 export function projectNamespace(object: Fields, report: Report, sharing: Sharing): Namespace {
   const metadata = readMetadata(object, report);
   const name = readName(metadata, report);
-  const labels = readLabelEntries(metadata, report) ?? new Map<string, string>();
+  const read = readLabelEntries(metadata, report);
+  const labels = new Map(read);
   const said = labels.get(NAMESPACE_NAME_LABEL);
   if (said !== undefined && said !== name && name !== '') {
     report.leaveOut(
@@ -25,7 +27,7 @@ export function projectNamespace(object: Fields, report: Report, sharing: Sharin
   }
   labels.set(NAMESPACE_NAME_LABEL, name);
   const mode = readMode(metadata, report);
-  return { name, labels: sharing.labels(labels), ...(mode === undefined ? {} : { mode }) };
+  return { name, labels: read === TOO_MANY_LABELS ? read : sharing.labels(labels), ...(mode === undefined ? {} : { mode }) };
 }
 
 function readMode(metadata: Fields, report: Report): Mode | undefined {

@@ -4,11 +4,12 @@
  * address, and ports of a destination only ever widen what a rule allows.
  */
 import { type Address, isSpecial, parseAddress } from '../policy/address.ts';
+import { TOO_MANY_LABELS } from '../policy/labels.ts';
 import type { NamedPort, Pod, PolicyProtocol } from '../policy/objects.ts';
 import { type Fields, isAbsent, isFields, quote } from '../policy/problems.ts';
 import { readCreatedAt, readLabels, readMetadata, readName, readNamespace } from './metadata.ts';
 import { found, noString, type PathTo, type Report } from './report.ts';
-import type { DeclaredPort, Sharing } from './sharing.ts';
+import { type DeclaredPort, NO_PORTS, type Sharing } from './sharing.ts';
 
 export function projectPod(object: Fields, report: Report, sharing: Sharing): Pod {
   const metadata = readMetadata(object, report);
@@ -16,17 +17,19 @@ export function projectPod(object: Fields, report: Report, sharing: Sharing): Po
   const status = report.neededFields(object, 'status', 'status');
   const phase = report.neededString(status, 'phase', 'status.phase', '');
   const { ports, declaredPorts } = readPorts(spec, report);
+  const labels = readLabels(metadata, report, sharing);
   return {
     namespace: readNamespace(metadata, report, sharing),
     name: readName(metadata, report),
     uid: report.neededString(metadata, 'uid', 'metadata.uid', ''),
     node: sharing.string(report.neededString(spec, 'nodeName', 'spec.nodeName', '')),
-    labels: readLabels(metadata, report, sharing),
+    labels,
     addresses: readAddresses(status, report),
     hostNetwork: report.neededBoolean(spec, 'hostNetwork', 'spec.hostNetwork'),
     terminal: phase === 'Succeeded' || phase === 'Failed',
     createdAt: readCreatedAt(metadata, report),
-    ports: sharing.ports(ports),
+    // A rule without peers would lead to its ports, which is in no group.
+    ports: labels === TOO_MANY_LABELS ? NO_PORTS : sharing.ports(ports),
     declaredPorts: sharing.declaredPorts(declaredPorts),
   };
 }

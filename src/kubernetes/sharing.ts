@@ -35,7 +35,7 @@ export class Sharing {
   }
 
   /** Takes the map over: the caller does not touch it again. */
-  labels(labels: Map<string, string>): Labels {
+  labels(labels: Labels): Labels {
     if (labels.size === 0) return NO_LABELS;
     if (labels.size > ENTRIES_SHARED) return labels;
     const hash = hashOfLabels(labels);

@@ -9,6 +9,7 @@
  *
  * Policies that isolate nobody tell nobody apart. Objects must not change under it, as under {@link World}.
  */
+import { TOO_MANY_LABELS } from './labels.ts';
 import { type Address, compareAddresses, type Family, familyOf, ipv4, ipv6, type Range } from './address.ts';
 import { type DirectionVerdict, evaluate, type Question, type Verdict, verdictOf } from './evaluate.ts';
 import type { Direction, Peer, Pod, Policy, PolicyProtocol, Protocol } from './objects.ts';
@@ -410,6 +411,7 @@ export class Equivalence {
 
   /** Pods of one namespace with the same values of all labels that are asked about share a signature. */
   #signature(pod: Pod): string {
+    if (pod.labels === TOO_MANY_LABELS) return `${pod.namespace} *`;
     let text = pod.namespace;
     // With their lengths, as those that a directory holds may have any character in them; one that is absent differs from one that is empty.
     for (const key of this.#labelKeys) {

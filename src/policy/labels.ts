@@ -3,6 +3,16 @@
 /** A Map, so that no key is special. */
 export type Labels = ReadonlyMap<string, string>;
 
+/** So many labels of one object are carried: each costs every agent some hundred bytes, and the API takes tens of thousands. */
+export const LABELS_MAX = 100;
+
+/**
+ * What an object has whose labels are more. No selector of a peer matches it, whatever the selector is about, and every policy of its namespace
+ * selects it (`selects` in selector.ts): a part of its labels would make it what its author did not mean. No key is empty in the API, so that
+ * these are nobody else's.
+ */
+export const TOO_MANY_LABELS: Labels = new Map([['', 'more labels than are carried']]);
+
 /**
  * Equal for equal labels, whatever their order; a small integer, which V8 holds without an object. Labels that differ may share one:
  * {@link sameLabels} decides.

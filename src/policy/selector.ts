@@ -6,7 +6,7 @@
  * can match nothing keeps the key that contradicts itself, for people to see.
  */
 import { compact } from './compact.ts';
-import type { Labels } from './labels.ts';
+import { type Labels, TOO_MANY_LABELS } from './labels.ts';
 import type { Problem } from './objects.ts';
 import { inPath, isAbsent, isFields, problem, quote, typeName, unknownFields } from './problems.ts';
 
@@ -34,6 +34,7 @@ export type SelectorReading =
 
 /** Whether the labels meet all requirements. `NotIn` and `DoesNotExist` hold for a key that is not there (row 8). */
 export function matches(selector: Selector, labels: Labels): boolean {
+  if (labels === TOO_MANY_LABELS) return false;
   for (const { key, operator, values } of selector.requirements) {
     const value = labels.get(key);
     switch (operator) {
@@ -53,6 +54,11 @@ export function matches(selector: Selector, labels: Labels): boolean {
     }
   }
   return true;
+}
+
+/** Whether a policy of this subject selects a pod of its namespace that has these labels; each does where there are too many of them. */
+export function selects(subject: Selector, labels: Labels): boolean {
+  return labels === TOO_MANY_LABELS || matches(subject, labels);
 }
 
 /** So few are looked at one after the other. */

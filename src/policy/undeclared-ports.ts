@@ -1,6 +1,6 @@
 /** Named ports of ingress rules that lead nowhere: valid, in force, and rarely what was meant. */
 import type { Pod, Policy, Problem } from './objects.ts';
-import { matches } from './selector.ts';
+import { selects } from './selector.ts';
 import { ownsAddresses } from './world.ts';
 
 /**
@@ -17,7 +17,7 @@ export function undeclaredPorts(policy: Policy, pods: Iterable<Pod>): readonly P
   const declared = new Set<string>();
   let selected = 0;
   for (const pod of pods) {
-    if (pod.namespace !== policy.namespace || !ownsAddresses(pod) || !matches(policy.subject, pod.labels)) continue;
+    if (pod.namespace !== policy.namespace || !ownsAddresses(pod) || !selects(policy.subject, pod.labels)) continue;
     selected++;
     for (const { name, protocol } of pod.ports) declared.add(`${protocol} ${name}`);
   }

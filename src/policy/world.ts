@@ -8,7 +8,7 @@ import { addressAfter, contains } from './ranges.ts';
 import { BUDGETS, type Budgets, closed, withinPodBudget } from './budget.ts';
 import type { Labels } from './labels.ts';
 import { withinNamespaceBudgets } from './namespace-budget.ts';
-import { matches } from './selector.ts';
+import { selects } from './selector.ts';
 
 export interface World {
   /** The pod that an address belongs to: of those that claim it the one that can have it (rows 29, 33, 40). */
@@ -115,7 +115,7 @@ function isSameList(a: readonly Policy[], b: readonly Policy[]): boolean {
 
 /** Whether a policy isolates a pod in a direction: whether the pod is ready, or even has an address, is not asked (row 35). */
 export function isolates(policy: Policy, pod: Pod, direction: Direction): boolean {
-  return policy[direction] !== undefined && policy.namespace === pod.namespace && ownsAddresses(pod) && matches(policy.subject, pod.labels);
+  return policy[direction] !== undefined && policy.namespace === pod.namespace && ownsAddresses(pod) && selects(policy.subject, pod.labels);
 }
 
 /** What is local to a node: its own addresses, and the first two of each podCIDR (flannel's overlay device has the first, the bridge the second). */

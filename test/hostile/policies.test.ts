@@ -252,11 +252,6 @@ const CASES: readonly Case[] = [
     what: 'pods with 60,000 ports',
     objects: () => times(5, (i) => pod(i, { node: NODE, ports: times(60_000, (port) => ({ name: `p${port}`, containerPort: port + 1 })) })),
   },
-  {
-    what: '40 pods with 20,000 labels of their own each',
-    objects: () =>
-      times(size(40, 100), (i) => pod(i, { labels: Object.fromEntries(times(20_000, (label) => [`k${i}-${label}`, `value-${label}`])) })),
-  },
 ];
 
 describe('beside a bystander', function () {

@@ -79,6 +79,27 @@ describeWithApi('a tenant of an API server', function () {
     await api.admin.call({ method: 'DELETE', path: `${POLICIES}/rules` });
   });
 
+  it('who gives pods 20,000 labels of their own each fills no memory, and is told', async () => {
+    const count = size(10, 100);
+    const containers = [{ name: 'main', image: 'registry.invalid/none' }];
+    await lab.begin();
+    for (let pod = 0; pod < count; pod++) {
+      const labels = Object.fromEntries(times(20_000, (label) => [`k${pod}-${label}`, `value-${label}`]));
+      const body = { metadata: { name: `labels-${pod}`, labels }, spec: { nodeName: pod % 2 === 0 ? NODE : 'elsewhere', containers } };
+      await api.admin.call({ method: 'POST', path: PODS, body });
+      const status = { phase: 'Running', podIP: `10.245.2.${pod}`, podIPs: [{ ip: `10.245.2.${pod}` }] };
+      await api.admin.call({ method: 'PATCH', path: `${PODS}/labels-${pod}/status`, contentType: MERGE, body: { status } });
+    }
+    await lab.changes(10);
+    await settledAndUnharmed('while they come');
+    assert.equal(lab.agent.status?.sourceProblems['Pod tenant/labels-0'], 1);
+    await lab.restart();
+    await settledAndUnharmed('while an agent starts');
+    for (let pod = 0; pod < count; pod++) {
+      await api.admin.call({ method: 'DELETE', path: `${PODS}/labels-${pod}`, query: { gracePeriodSeconds: '0' } });
+    }
+  });
+
   for (const [what, path, patchOf] of [
     [
       'relabels a pod in and out of a thousand groups',
