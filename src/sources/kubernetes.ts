@@ -21,6 +21,7 @@ import {
 } from '../kubernetes/api/reflector.ts';
 import { hashOfText } from '../policy/labels.ts';
 import type { Problem } from '../policy/objects.ts';
+import { isFields } from '../policy/problems.ts';
 import type { Source, SourceEvent, SourceListener, SourceProblem } from './source.ts';
 
 /** What is watched, and where. Namespaces come first: they are few, and everything else refers to them. */
@@ -147,7 +148,11 @@ class KindFeed {
   readonly #versions = new Map<string, string>();
   /** A hash of what is wrong with each object that something is wrong with: what has been told is not told again with every update. */
   readonly #faulty = new Map<string, string>();
+  /** Of each policy that the API server has numbered, which one it is and of what spec: nothing else of it matters. */
+  readonly #specs = new Map<string, string>();
   #pending: SourceEvent[] = [];
+  /** Versions have changed, and nothing that matters has. */
+  #isOtherVersion = false;
   /** The keys that a list has brought so far; undefined while none is under way. */
   #seen: Set<string> | undefined;
   /** A list has been complete once. */
@@ -183,13 +188,27 @@ class KindFeed {
         return;
       }
     }
+    const spec = this.kind === 'NetworkPolicy' ? specOf(value) : undefined;
+    if (spec !== undefined && this.#isKnownSpec(value, spec, version)) return;
     const { object, key, problems } = project(this.kind, value, this.#sharing);
     this.#tellProblems(key, problems);
     if (key === undefined) return;
+    if (spec === undefined) this.#specs.delete(key);
+    else this.#specs.set(key, spec);
     this.#seen?.add(key);
     this.#setVersion(key, version);
     // One that is refused keeps its last good state.
     if (object !== undefined) this.#pending.push({ type: 'upsert', kind: this.kind, key: keyOf(this.kind, object), object } as SourceEvent);
+  }
+
+  /** A policy whose annotations, labels or managers have changed is not read again: who writes them without end would keep every agent busy. */
+  #isKnownSpec(value: unknown, spec: string, version: string): boolean {
+    const key = readKey(this.kind, value, this.#sharing);
+    if (key === undefined || this.#specs.get(key) !== spec) return false;
+    this.#seen?.add(key);
+    this.#setVersion(key, version);
+    this.#isOtherVersion = true;
+    return true;
   }
 
   /** What the server says of one object beside the watch, which may already have told that it is gone. */
@@ -207,6 +226,7 @@ class KindFeed {
   }
 
   #forget(key: string): void {
+    this.#specs.delete(key);
     this.#setVersion(key, undefined);
     this.#tellProblems(key, []);
     this.#pending.push({ type: 'delete', kind: this.kind, key });
@@ -237,12 +257,20 @@ class KindFeed {
 
   /** Hands on what has come, unless a list that is not the first is under way. Whether there was anything. */
   emit(): boolean {
-    if (this.#pending.length === 0 || (this.complete && this.#seen !== undefined)) return false;
+    if ((this.#pending.length === 0 && !this.#isOtherVersion) || (this.complete && this.#seen !== undefined)) return false;
     const events = this.#pending;
     this.#pending = [];
-    this.#listener.events(events);
+    this.#isOtherVersion = false;
+    if (events.length > 0) this.#listener.events(events);
     return true;
   }
+}
+
+/** Which object it is, and the number that the API server gives each of its specs; undefined where it has none. */
+function specOf(value: unknown): string | undefined {
+  if (!isFields(value) || !isFields(value['metadata'])) return undefined;
+  const { uid, generation } = value['metadata'];
+  return typeof uid === 'string' && uid !== '' && typeof generation === 'number' && generation > 0 ? `${uid} ${generation}` : undefined;
 }
 
 // --- revision

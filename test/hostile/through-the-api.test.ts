@@ -79,6 +79,30 @@ describeWithApi('a tenant of an API server', function () {
     await api.admin.call({ method: 'DELETE', path: `${POLICIES}/rules` });
   });
 
+  it('who annotates a policy makes no agent read it again; its next spec is read, and another policy of its name', async () => {
+    const [path, body] = [
+      `${POLICIES}/same`,
+      policyObject('tenant', 'same', { podSelector: { matchLabels: { app: 'pod' } }, ingress: [] }),
+    ];
+    const toPod = { from: 'victim/client', to: 'tenant/pod', protocols: ['TCP'] as const };
+    await api.admin.call({ method: 'POST', path: POLICIES, body });
+    await lab.quiet();
+    const commits = lab.agent.logged('rules in force').length;
+    await api.admin.call({ method: 'PATCH', path, contentType: MERGE, body: { metadata: { annotations: { some: 'thing' } } } });
+    await lab.cluster.settled();
+    assert.equal(lab.agent.logged('rules in force').length, commits);
+    await lab.cluster.expect('denied', toPod);
+    await api.admin.call({ method: 'PATCH', path, contentType: MERGE, body: { spec: { ingress: [{}] } } });
+    await lab.cluster.settled();
+    await lab.cluster.expect('allowed', toPod);
+    // Its first spec has the number that the other one's first had.
+    await api.admin.call({ method: 'DELETE', path });
+    await api.admin.call({ method: 'POST', path: POLICIES, body });
+    await lab.cluster.settled();
+    await lab.cluster.expect('denied', toPod);
+    await api.admin.call({ method: 'DELETE', path });
+  });
+
   it('who gives pods 20,000 labels of their own each fills no memory, and is told', async () => {
     const count = size(10, 100);
     const containers = [{ name: 'main', image: 'registry.invalid/none' }];
