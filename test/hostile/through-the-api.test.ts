@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { ApiServer } from '../../src/lab/api/api-server.ts';
 import { applyRoles } from '../../src/lab/api/manifests.ts';
 import { describeWithApi } from '../apiserver/support/describe-with-api.ts';
+import { eventually } from '../kernel/support/eventually.ts';
 import { podObject, policyObject } from '../kernel/support/objects.ts';
+import { KubernetesSource } from '../../src/sources/kubernetes.ts';
 import { HostileLab, NODE } from './support/hostile-lab.ts';
 import { IS_ALL, size } from './support/hostile-size.ts';
 
@@ -79,28 +81,41 @@ describeWithApi('a tenant of an API server', function () {
     await api.admin.call({ method: 'DELETE', path: `${POLICIES}/rules` });
   });
 
-  it('who annotates a policy makes no agent read it again; its next spec is read, and another policy of its name', async () => {
-    const [path, body] = [
-      `${POLICIES}/same`,
-      policyObject('tenant', 'same', { podSelector: { matchLabels: { app: 'pod' } }, ingress: [] }),
-    ];
-    const toPod = { from: 'victim/client', to: 'tenant/pod', protocols: ['TCP'] as const };
-    await api.admin.call({ method: 'POST', path: POLICIES, body });
-    await lab.quiet();
-    const commits = lab.agent.status?.commits;
-    await api.admin.call({ method: 'PATCH', path, contentType: MERGE, body: { metadata: { annotations: { some: 'thing' } } } });
-    await lab.cluster.settled();
-    assert.equal(lab.agent.status?.commits, commits);
-    await lab.cluster.expect('denied', toPod);
-    await api.admin.call({ method: 'PATCH', path, contentType: MERGE, body: { spec: { ingress: [{}] } } });
-    await lab.cluster.settled();
-    await lab.cluster.expect('allowed', toPod);
-    // Its first spec has the number that the other one's first had.
-    await api.admin.call({ method: 'DELETE', path });
-    await api.admin.call({ method: 'POST', path: POLICIES, body });
-    await lab.cluster.settled();
-    await lab.cluster.expect('denied', toPod);
-    await api.admin.call({ method: 'DELETE', path });
+  it('who annotates a policy makes no source read it again; its next spec is read, and another policy of its name', async () => {
+    const read: string[] = [];
+    const revisions: string[] = [];
+    const source = new KubernetesSource({
+      client: api.admin,
+      observer: { failed: () => undefined, heard: () => undefined, listing: () => undefined, listed: () => undefined },
+    });
+    await source.start({
+      events: (events) => read.push(...events.flatMap((event) => ('key' in event && event.key === 'tenant/same' ? event.type : []))),
+      problems: () => undefined,
+      revision: (revision) => revisions.push(revision),
+    });
+    const next = async (write: Parameters<typeof api.admin.call>[0]): Promise<readonly string[]> => {
+      await eventually(() => revisions.length > 0, 'everything has been read');
+      const [before] = [revisions.length, read.splice(0)];
+      await api.admin.call(write);
+      await eventually(() => revisions.length > before, 'the change has come');
+      return read;
+    };
+    const path = `${POLICIES}/same`;
+    const body = policyObject('tenant', 'same', { ingress: [] });
+    await lab.bystander.rest();
+    try {
+      assert.deepEqual(await next({ method: 'POST', path: POLICIES, body }), ['upsert']);
+      const annotated = { metadata: { annotations: { some: 'thing' } } };
+      assert.deepEqual(await next({ method: 'PATCH', path, contentType: MERGE, body: annotated }), []);
+      assert.deepEqual(await next({ method: 'PATCH', path, contentType: MERGE, body: { spec: { ingress: [{}] } } }), ['upsert']);
+      assert.deepEqual(await next({ method: 'DELETE', path }), ['delete']);
+      // Its first spec has the number that the other one's first had.
+      assert.deepEqual(await next({ method: 'POST', path: POLICIES, body }), ['upsert']);
+      assert.deepEqual(await next({ method: 'DELETE', path }), ['delete']);
+    } finally {
+      await source.stop();
+      lab.bystander.goOn();
+    }
   });
 
   it('who gives pods 20,000 labels of their own each fills no memory, and is told', async () => {
