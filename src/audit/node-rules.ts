@@ -14,6 +14,8 @@ export function rulesOfNode(objects: ClusterObjects, node: string, auditing: Aud
   const cluster = new Cluster(node);
   const ruleset = new NodeRuleset(cluster, auditing);
   ruleset.update(cluster.apply(eventsOf(objects)));
+  // Large policies are prepared little by little, which an agent does between other things.
+  while (ruleset.preparing) ruleset.update(cluster.apply([]));
   return ruleset;
 }
 
