@@ -32,6 +32,12 @@ export interface HostileLabSpec extends Pick<AgentLabSpec, 'objects' | 'podLabel
   readonly agentArgs?: readonly string[];
 }
 
+export interface StartOptions {
+  readonly args?: readonly string[];
+  /** Further options of Node. */
+  readonly nodeOptions?: string;
+}
+
 /** What became of the bystander and the agent. */
 export interface Outcome {
   readonly changes: number;
@@ -114,6 +120,20 @@ export class HostileLab {
     this.startMs = performance.now() - startedAt;
     this.bystander.goOn();
     await this.changes(5);
+  }
+
+  /** Starts an agent where none runs, and does not wait. */
+  startAgent({ args = [], nodeOptions = '' }: StartOptions): void {
+    this.cluster.start(NODE, { args: [...this.#args, ...args], wrapper: wrapperOf(this.#cgroup, nodeOptions) });
+  }
+
+  /** Another agent in place of the one that runs, if one does. Resolves when the bystander's changes are in force, whatever the agent can tell of itself. */
+  async restartWith({ fresh = false, ...options }: StartOptions & { readonly fresh?: boolean }): Promise<void> {
+    await this.bystander.rest();
+    await this.agent.end('SIGKILL');
+    if (fresh) await this.cluster.lab.exec(`node/${NODE}`, ['nft', 'delete', 'table', 'inet', 'sluice']);
+    this.startAgent(options);
+    await this.begin();
   }
 
   /** What came before is not counted, of time and of memory; resolves when the bystander changes things. */
@@ -223,7 +243,7 @@ export class HostileLab {
   }
 }
 
-function wrapperOf(cgroup: MemoryCgroup | string | undefined): readonly string[] {
-  const options = ['env', `NODE_OPTIONS=${NODE_OPTIONS}`];
+function wrapperOf(cgroup: MemoryCgroup | string | undefined, more = ''): readonly string[] {
+  const options = ['env', `NODE_OPTIONS=${NODE_OPTIONS} ${more}`];
   return cgroup instanceof MemoryCgroup ? [...cgroup.wrapper, ...options] : options;
 }
