@@ -65,6 +65,7 @@ describe('an agent on a node where', function () {
       await run(undefined, ['mount', '-o', 'remount,ro', state]);
       await isOver();
     } finally {
+      await lab.bystander.rest();
       await lab.agent.end('SIGKILL');
       await run(undefined, ['umount', state]);
     }

@@ -13,6 +13,7 @@ describe('the tier of a test file', () => {
     ['packages/nftables-js/test/kernel/nflog.test.ts', 'kernel'],
     ['test/kernel/agent/flows.test.ts', 'kernel'],
     ['test/apiserver/network/interop-backends.test.ts', 'apiserver'],
+    ['test/hostile/policies.test.ts', 'hostile'],
     ['test/bench/sluice.test.ts', 'bench'],
   ] as const) {
     it(`of ${file} is ${tier}`, () => assert.equal(tierOf(file), tier));
