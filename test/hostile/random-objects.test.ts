@@ -77,20 +77,27 @@ describeWithApi('drawn hostile objects', function () {
     const drawn = new Map<string, number>();
     const played: { readonly at: number; readonly hostile: HostileObject }[] = [];
     await lab.begin();
-    for (let seed = FIRST_SEED; seed < FIRST_SEED + OBJECTS; seed++) {
-      const hostile = drawHostile(seed, place);
-      const said = (await refusalOf(api.admin, hostile)) ?? (await create(api.admin, hostile));
-      if (said === undefined) for (const field of hostile.fields) drawn.set(field, (drawn.get(field) ?? 0) + 1);
-      else refused.push(`${describeSeed(hostile)}: ${said.slice(0, 300)}`);
-      played.push({ at: performance.timeOrigin + performance.now(), hostile });
-      there.push(hostile);
-      if (there.length > AT_ONCE) await remove(api.admin, there.shift() ?? hostile);
-      if (played.length % CHECKED_EVERY === 0) await checked(there);
+    try {
+      await play();
+    } finally {
+      for (const line of slowest(played)) console.log(`      ${line}`);
     }
-    await checked(there);
-    for (const hostile of there) await remove(api.admin, hostile);
-    await check();
-    for (const line of slowest(played)) console.log(`      ${line}`);
+
+    async function play(): Promise<void> {
+      for (let seed = FIRST_SEED; seed < FIRST_SEED + OBJECTS; seed++) {
+        const hostile = drawHostile(seed, place);
+        const said = (await refusalOf(api.admin, hostile)) ?? (await create(api.admin, hostile));
+        if (said === undefined) for (const field of hostile.fields) drawn.set(field, (drawn.get(field) ?? 0) + 1);
+        else refused.push(`${describeSeed(hostile)}: ${said.slice(0, 300)}`);
+        played.push({ at: performance.timeOrigin + performance.now(), hostile });
+        there.push(hostile);
+        if (there.length > AT_ONCE) await remove(api.admin, there.shift() ?? hostile);
+        if (played.length % CHECKED_EVERY === 0) await checked(there);
+      }
+      await checked(there);
+      for (const hostile of there) await remove(api.admin, hostile);
+      await check();
+    }
     const fields = [...drawn].sort(([, a], [, b]) => b - a).map(([field, count]) => `${count} ${field}`);
     console.log(`      ${refused.length} of ${OBJECTS} refused by the API server; fields: ${fields.join(', ')}`);
     for (const each of refused) console.log(`      refused: ${each}`);

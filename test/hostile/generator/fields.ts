@@ -91,7 +91,7 @@ export const METADATA_FIELDS: readonly HostileField[] = [
   {
     name: 'thousands of field managers',
     draw: (draft) =>
-      void (draft.metadata['managedFields'] = times(many(draft, 220, 2_000), (index) => ({
+      void (draft.metadata['managedFields'] = times(many(draft, 220, 200), (index) => ({
         manager: `manager-${index}`,
         operation: 'Apply',
         apiVersion: 'v1',
@@ -389,7 +389,10 @@ export const POD_FIELDS: readonly HostileField[] = [
     draw: (draft) =>
       addPorts(
         draft,
-        times(many(draft, 16, 65_535), (index) => ({ containerPort: 65_535 - index, protocol: draft.dice.pick(PROTOCOLS) })),
+        times(many(draft, 16, draft.dice.pick([65_535, 10_000, 3_000])), (index) => ({
+          containerPort: 65_535 - index,
+          protocol: draft.dice.pick(PROTOCOLS),
+        })),
       ),
   },
   {
@@ -397,7 +400,7 @@ export const POD_FIELDS: readonly HostileField[] = [
     draw: (draft) =>
       addPorts(
         draft,
-        times(many(draft, 45, 65_535), (index) => ({ name: `p${index}`, containerPort: index + 1 })),
+        times(many(draft, 45, draft.dice.pick([65_535, 5_000, 2_000])), (index) => ({ name: `p${index}`, containerPort: index + 1 })),
       ),
   },
   {

@@ -100,8 +100,9 @@ function ignoring(status: number): (error: unknown) => void {
   };
 }
 
-/** Of what the API server does not take; anything else is thrown on. */
+/** Of what the API server does not take, or takes longer than half a minute for; anything else is thrown on. */
 function refusal(error: unknown): string {
+  if (error instanceof ApiError && error.code === 'API_SILENT') return error.message;
   if (error instanceof ApiError && error.code === 'API_REFUSED' && (error.status ?? 500) < 500) return error.message;
   throw error;
 }
