@@ -28,13 +28,18 @@ type PodPeer = Extract<Peer, { kind: 'pods' }>;
 export interface CompileLimits {
   /** Up to so many ipBlocks of a rule, and as many selectors, have a set and a kernel rule each, which tells them apart in counters and answers. */
   readonly peers: number;
+  /**
+   * Of a policy with more rules than this in a direction, peers of a rule are not told apart: 1,000 rules of 16 blocks each were 16,000 sets, and
+   * the kernel, which looks for a set by walking through all that there are, took seconds for them.
+   */
+  readonly rulesWithPeersApart: number;
   /** Up to so many kernel rules in one family. With more, selectors, blocks and names of ports are one set each: sums, and no product. */
   readonly rules: number;
   /** Of one pod. With more, pods that are isolated by the same policies share one chain of the jumps to them. */
   readonly jumps: number;
 }
 
-export const COMPILE_LIMITS: CompileLimits = { peers: 16, rules: 32, jumps: 32 };
+export const COMPILE_LIMITS: CompileLimits = { peers: 16, rulesWithPeersApart: 64, rules: 32, jumps: 32 };
 
 /** A peer in one family: no set means any address. `groups` is there where the peer is pods. */
 interface PeerMatch {
@@ -52,7 +57,9 @@ export function compilePolicy(
   limits: CompileLimits = COMPILE_LIMITS,
 ): CompiledChain {
   const compiler = new ChainCompiler(policy, direction, families, limits);
-  for (const rule of policy[direction] ?? []) compiler.addRule(rule);
+  const rules = policy[direction] ?? [];
+  const apart = rules.length > limits.rulesWithPeersApart ? 1 : limits.peers;
+  for (const rule of rules) compiler.addRule(rule, apart);
   return compiler.finish();
 }
 
@@ -71,14 +78,15 @@ class ChainCompiler {
     this.#limits = limits;
   }
 
-  addRule(rule: Rule): void {
+  /** @param apart up to so many blocks, and selectors, each by itself */
+  addRule(rule: Rule, apart: number): void {
     const ports = rule.ports === undefined ? undefined : groupPorts(rule.ports);
     const portMatches =
       ports === undefined ? 1 : ports.reduce((sum, { ranges, names }) => sum + (ranges.length > 0 ? 1 : 0) + names.length, 0);
     const isLarge = (rule.peers?.length ?? 1) * portMatches > this.#limits.rules;
     const names = (ports ?? []).flatMap((group) => group.names.map((name): PortName => ({ name, protocol: group.protocol })));
     const namesTogether = isLarge && names.length > 0 ? [names] : names.map((name) => [name]);
-    for (const peer of this.#peers(rule, isLarge ? 1 : this.#limits.peers)) {
+    for (const peer of this.#peers(rule, isLarge ? 1 : apart)) {
       if (ports === undefined) this.#admit(peer, undefined, undefined, undefined);
       for (const { protocol, ranges } of ports ?? []) this.#admitNumbers(peer, protocol, ranges);
       for (const together of namesTogether) {

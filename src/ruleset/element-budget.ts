@@ -7,6 +7,9 @@ import type { ObjectName } from './objects.ts';
 /** About 50 MB in the agent, and as much in the kernel. */
 export const NAMESPACE_ELEMENTS = 500_000;
 
+/** What a set counts beside its elements: the kernel finds a set by walking through all of a table, with each rule that names one. */
+export const SET_ELEMENTS = 100;
+
 /** A policy, and how many elements each of its sets has. Sets of one name are one. */
 export interface PolicyElements {
   readonly key: string;
@@ -27,8 +30,8 @@ export function beyondElements(policies: Iterable<PolicyElements>, limit: number
     for (const [name, size] of sets) {
       const known = users.get(name) ?? 0;
       users.set(name, known + 1);
-      if (known === 0) total += size;
-      cost += size;
+      if (known === 0) total += SET_ELEMENTS + size;
+      cost += SET_ELEMENTS + size;
     }
     costs.push({ key, sets, cost });
   }
@@ -41,7 +44,7 @@ export function beyondElements(policies: Iterable<PolicyElements>, limit: number
     for (const [name, size] of sets) {
       const left = (users.get(name) ?? 1) - 1;
       users.set(name, left);
-      if (left === 0) total -= size;
+      if (left === 0) total -= SET_ELEMENTS + size;
     }
   }
   return closed;
@@ -49,5 +52,5 @@ export function beyondElements(policies: Iterable<PolicyElements>, limit: number
 
 /** Why a policy is closed. */
 export function elementsReason(namespace: string, elements: number, limit: number): string {
-  return `on this node the policies of namespace ${namespace} have more than ${limit} addresses of pods and blocks in their sets together; this one has ${elements}, more than others`;
+  return `on this node the policies of namespace ${namespace} have more than ${limit} addresses of pods and blocks in their sets together, of which each set counts ${SET_ELEMENTS}; this one has ${elements}, more than others`;
 }

@@ -20,7 +20,7 @@ import { isDisputed } from '../policy/world.ts';
 import type { Direction, Policy } from '../policy/objects.ts';
 import { COMPILE_LIMITS, type CompiledChain, type CompileLimits, compilePolicy } from './compile.ts';
 import { podChainName, policiesChainName, policyChainName } from './names.ts';
-import { beyondElements, elementsReason, NAMESPACE_ELEMENTS, type PolicyElements } from './element-budget.ts';
+import { beyondElements, elementsReason, NAMESPACE_ELEMENTS, type PolicyElements, SET_ELEMENTS } from './element-budget.ts';
 import { addressOf } from './elements.ts';
 import type { ChainRule, DesiredChain, DesiredSet, ObjectName, Ruleset, SetDescription } from './objects.ts';
 import { SetState } from './set-state.ts';
@@ -641,7 +641,7 @@ export class NodeRuleset implements Ruleset {
     if (set === undefined) {
       const groups = 'groups' in description ? description.groups.map((group) => this.#cluster.acquireGroup(group)) : [];
       set = this.#addSet(description, groups);
-      this.#grew(namespace, set.size);
+      this.#grew(namespace, SET_ELEMENTS + set.size);
     } else if (set.isPartial) this.#complete(set, update);
     set.references++;
     set.namespaces.set(namespace, (set.namespaces.get(namespace) ?? 0) + 1);
