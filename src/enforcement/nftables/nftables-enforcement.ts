@@ -13,6 +13,7 @@ import type { CommitReport, Enforcement } from '../enforcement.ts';
 import { TimeSlices } from '../../time-slices.ts';
 import { desiredTable, tableSet, verdictsOf } from './desired-table.ts';
 import { DIRECTIONS, FAMILIES, FAMILY, TABLE, type TableOptions, verdictMapName } from './frame.ts';
+import { Generations } from './generations.ts';
 import { otherEngines } from './other-engines.ts';
 import { renderChain, renderElements, renderVerdicts } from './render.ts';
 import { canonicalOf, type DesiredTableChain, differences, replacement, ruleDifferences } from './table-content.ts';
@@ -51,11 +52,13 @@ export class NftablesEnforcement implements Enforcement {
   readonly #connection: NftConnection;
   #patchRefused = false;
   readonly #monitor: Monitor;
+  readonly #generations: Generations;
   readonly #table: TableOptions;
 
-  private constructor(connection: NftConnection, monitor: Monitor, table: TableOptions) {
+  private constructor(connection: NftConnection, monitor: Monitor, generations: Generations, table: TableOptions) {
     this.#connection = connection;
     this.#monitor = monitor;
+    this.#generations = generations;
     this.#table = table;
     this.ownership = table.owned ? 'owned' : 'shared';
   }
@@ -71,6 +74,7 @@ export class NftablesEnforcement implements Enforcement {
         exitStatus: 2,
       });
     }
+    const generations = new Generations(connection, () => options.onDrift('changes were lost: the monitor ran over'));
     // A commit is told of object by object, and closed by its generation: one call a commit.
     let changed: string | undefined;
     const monitor = Monitor.open({
@@ -78,16 +82,17 @@ export class NftablesEnforcement implements Enforcement {
       onEvent: (event) => {
         if (event.event === 'overrun') {
           changed = undefined;
-          options.onDrift('changes were lost: the monitor ran over');
+          generations.lost();
         } else if (event.event === 'generation') {
           if (changed !== undefined) options.onDrift(changed);
           changed = undefined;
+          generations.heard(event.id);
         } else if (event.family === FAMILY && event.table === TABLE && event.port !== connection.port) {
           changed ??= `${event.action} ${event.object}`;
         }
       },
     });
-    return new NftablesEnforcement(connection, monitor, { owned, logGroup: options.logGroup, cutMark: options.cutMark });
+    return new NftablesEnforcement(connection, monitor, generations, { owned, logGroup: options.logGroup, cutMark: options.cutMark });
   }
 
   async synchronize(ruleset: Ruleset): Promise<CommitReport> {
@@ -156,7 +161,7 @@ export class NftablesEnforcement implements Enforcement {
 
   async #commitLarge(operations: readonly Operation[]): Promise<void> {
     try {
-      await this.#connection.commitAsync(operations);
+      await this.#generations.during(() => this.#connection.commitAsync(operations));
     } catch (error) {
       throw this.#explain(error);
     }
