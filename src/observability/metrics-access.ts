@@ -10,19 +10,29 @@ import { type Page, text } from './http-server.ts';
 
 /** An answer is good for so long; a scrape every fifteen seconds then asks the API server every fourth time. */
 const REMEMBERED_MS = 60_000;
-/** Questions to the API server at once: whoever shows made-up tokens asks as many as it likes. */
+/** A token that could read within this time is asked about whatever else is: one that a pod has is renewed once an hour or so. */
+const KNOWN_MS = 10 * 60_000;
+/** Questions to the API server at once about tokens that it has not known yet: whoever shows made-up tokens asks as many as it likes. */
 const ASKED_AT_ONCE = 8;
 
 export class MetricsAccess {
   readonly #client: Pick<ApiClient, 'call'>;
   /** By hash of the token. Apart from those that are refused: those are as many as anybody likes to make up. */
-  readonly #allowed = new LRUCache<string, true>({ max: 100, ttl: REMEMBERED_MS });
-  readonly #refused = new LRUCache<string, Page>({ max: 100, ttl: REMEMBERED_MS });
+  readonly #allowed: LRUCache<string, true>;
+  readonly #refused: LRUCache<string, Page>;
+  /** Could read lately: nobody else's made-up tokens keep these waiting. */
+  readonly #known: LRUCache<string, true>;
   /** Tokens that are being asked about. */
   readonly #asked = new Map<string, Promise<Page | undefined>>();
 
-  constructor(client: Pick<ApiClient, 'call'>) {
+  /** @param perf a clock that only goes on, in ms */
+  constructor(client: Pick<ApiClient, 'call'>, perf: { now(): number } = performance) {
     this.#client = client;
+    // Its own memory of what the time is would be kept by a timer.
+    const bounds = { max: 100, ttlResolution: 0, perf };
+    this.#allowed = new LRUCache({ ...bounds, ttl: REMEMBERED_MS });
+    this.#refused = new LRUCache({ ...bounds, ttl: REMEMBERED_MS });
+    this.#known = new LRUCache({ ...bounds, ttl: KNOWN_MS });
   }
 
   /** Why not; undefined: it may. @throws ApiError where the API server cannot be asked */
@@ -35,13 +45,18 @@ export class MetricsAccess {
     if (refused !== undefined) return refused;
     let asked = this.#asked.get(key);
     if (asked === undefined) {
-      if (this.#asked.size >= ASKED_AT_ONCE) return text(503, 'too many tokens are being looked at; try again\n');
+      if (!this.#known.has(key) && this.#asked.size >= ASKED_AT_ONCE) return text(503, 'too many tokens are being looked at; try again\n');
       asked = this.#ask(token).finally(() => this.#asked.delete(key));
       this.#asked.set(key, asked);
     }
     const refusal = await asked;
-    if (refusal === undefined) this.#allowed.set(key, true);
-    else this.#refused.set(key, refusal);
+    if (refusal === undefined) {
+      this.#allowed.set(key, true);
+      this.#known.set(key, true);
+    } else {
+      this.#known.delete(key);
+      this.#refused.set(key, refusal);
+    }
     return refusal;
   }
 

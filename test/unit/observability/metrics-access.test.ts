@@ -10,14 +10,14 @@ function withToken(token: string): IncomingMessage {
 
 /** An API server that knows one token. */
 function server() {
-  const state = { asked: 0, atOnce: 0, most: 0 };
+  const state = { asked: 0, atOnce: 0, most: 0, good: 'good' };
   const call = async ({ path, body }: ApiCall) => {
     state.asked++;
     state.atOnce++;
     state.most = Math.max(state.most, state.atOnce);
     await new Promise(setImmediate);
     state.atOnce--;
-    const isGood = path.includes('subjectaccessreviews') || (body as { spec: { token: string } }).spec.token === 'good';
+    const isGood = path.includes('subjectaccessreviews') || (body as { spec: { token: string } }).spec.token === state.good;
     return { status: 201, object: { status: { authenticated: isGood, allowed: isGood, user: { username: 'prometheus' } } } };
   };
   return { state, client: { call } };
@@ -45,5 +45,28 @@ describe('access to the metrics', () => {
     assert.ok(state.most <= 8, `${state.most}`);
     assert.deepEqual(new Set(many.map((page) => page?.status)), new Set([401, 503]));
     assert.equal(await access.refusal(withToken('good')), undefined);
+  });
+
+  it('keeps a token that could read before waiting for no made-up ones, and for no longer than it may', async () => {
+    const { state, client } = server();
+    const clock = { ms: 1_000, now: () => clock.ms };
+    const access = new MetricsAccess(client, clock);
+    assert.equal(await access.refusal(withToken('good')), undefined);
+    clock.ms += 60_001;
+    const { asked } = state;
+    const many = Array.from({ length: 100 }, (_, index) => access.refusal(withToken(`bad-${index}`)));
+    assert.equal(await access.refusal(withToken('good')), undefined);
+    assert.ok(state.asked > asked, 'it is asked about again after a minute');
+    await Promise.all(many);
+  });
+
+  it('ends at the next question where the API server does not know the token any more', async () => {
+    const { state, client } = server();
+    const clock = { ms: 1_000, now: () => clock.ms };
+    const access = new MetricsAccess(client, clock);
+    assert.equal(await access.refusal(withToken('good')), undefined);
+    state.good = 'another';
+    clock.ms += 60_001;
+    assert.equal((await access.refusal(withToken('good')))?.status, 401);
   });
 });
