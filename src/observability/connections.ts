@@ -2,7 +2,7 @@
  * How many connections a server of the agent has at once, and which of them gives way to the next. What the agent enforces with needs
  * descriptors too, for netlink and for the API server: so many are held in reserve, whatever connects.
  */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 
 /** For netlink, watches and requests of the API server, the log, files that are read and written; an agent at work has some forty open. */
@@ -27,9 +27,27 @@ export function connectionBound(wanted: number, limit: number = descriptorLimit(
   return Math.max(FEWEST, Math.min(wanted, Math.floor((limit - RESERVED_DESCRIPTORS) / SERVERS)));
 }
 
+/**
+ * Why this process can open no more files, where it cannot open two: one to listen with, and one for whoever connects. A server of Node is
+ * not told that: where there is no descriptor for a connection, the event loop offers it again at once, and for ever.
+ */
+export function descriptorShortage(): unknown {
+  const files: number[] = [];
+  try {
+    for (let count = 0; count < 2; count++) files.push(openSync('/', 'r'));
+    return undefined;
+  } catch (error) {
+    return error;
+  } finally {
+    for (const file of files) closeSync(file);
+  }
+}
+
 interface Connection {
   readonly client: string;
   requests: number;
+  /** While a request waits for its answer. */
+  deadline?: NodeJS.Timeout;
 }
 
 /**
@@ -39,11 +57,14 @@ interface Connection {
  */
 export class Connections {
   readonly #bound: number;
+  readonly #answerMs: number;
   /** The longest idle first. */
   readonly #connections = new Map<Socket, Connection>();
 
-  constructor(bound: number) {
+  /** @param answerMs a connection ends whose next answer has not been made and taken within this time */
+  constructor(bound: number, answerMs: number) {
     this.#bound = bound;
+    this.#answerMs = answerMs;
   }
 
   get size(): number {
@@ -52,8 +73,13 @@ export class Connections {
 
   /** It has come; another may be ended for it. */
   add(socket: Socket): void {
-    this.#connections.set(socket, { client: socket.remoteAddress ?? '', requests: 0 });
-    socket.once('close', () => this.#connections.delete(socket));
+    const connection: Connection = { client: socket.remoteAddress ?? '', requests: 0 };
+    this.#connections.set(socket, connection);
+    socket.once('close', () => {
+      // Of requests in a pipeline that never got their turn nobody hears that they are over.
+      clearTimeout(connection.deadline);
+      this.#connections.delete(socket);
+    });
     if (this.#connections.size > this.#bound) this.#endOne(socket);
   }
 
@@ -61,6 +87,7 @@ export class Connections {
   began(socket: Socket): number {
     const connection = this.#connections.get(socket);
     if (connection === undefined) return 0;
+    if (connection.requests === 0) this.#await(socket, connection);
     return ++connection.requests;
   }
 
@@ -69,10 +96,17 @@ export class Connections {
     const connection = this.#connections.get(socket);
     if (connection === undefined) return;
     connection.requests--;
-    if (connection.requests > 0) return;
+    if (connection.requests > 0) return this.#await(socket, connection);
+    clearTimeout(connection.deadline);
     // Idle from now on.
     this.#connections.delete(socket);
     this.#connections.set(socket, connection);
+  }
+
+  /** The next answer has its time from now on. */
+  #await(socket: Socket, connection: Connection): void {
+    clearTimeout(connection.deadline);
+    connection.deadline = setTimeout(() => socket.destroy(), this.#answerMs).unref();
   }
 
   #endOne(newest: Socket): void {

@@ -7,7 +7,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { systemErrorCode } from '../errors.ts';
-import { connectionBound, Connections } from './connections.ts';
+import { connectionBound, Connections, descriptorShortage } from './connections.ts';
 
 export interface ListenAddress {
   /** Empty: every address. */
@@ -32,7 +32,7 @@ export interface HttpBounds {
   /** A request's first line and headers are there within this time, and no larger than this. */
   readonly headersMs: number;
   readonly headerBytes: number;
-  /** An answer has been made and taken within this time. */
+  /** An answer has been made and taken within this time, counted from the one before it on the same connection. */
   readonly answerMs: number;
   /** Requests on one connection that have not been answered. */
   readonly pipelined: number;
@@ -57,6 +57,8 @@ export interface HttpServerOptions {
 }
 
 const LISTEN_AGAIN_MS = 1_000;
+/** How often it is looked whether there are descriptors. */
+const LOOK_MS = 1_000;
 
 export class HttpServer {
   readonly #options: HttpServerOptions;
@@ -66,12 +68,13 @@ export class HttpServer {
   #faulty = false;
   #isClosed = false;
   #again: NodeJS.Timeout | undefined;
+  readonly #looking: NodeJS.Timeout;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
     this.#bounds = { ...BOUNDS, connections: connectionBound(CONNECTIONS), ...options.bounds };
-    const { connections, idleMs, headersMs, headerBytes } = this.#bounds;
-    this.#connections = new Connections(connections);
+    const { connections, idleMs, headersMs, headerBytes, answerMs } = this.#bounds;
+    this.#connections = new Connections(connections, answerMs);
     this.#server = createServer({
       // A client that says nothing is not waited for.
       headersTimeout: headersMs,
@@ -92,6 +95,7 @@ export class HttpServer {
       this.#faulty = false;
     });
     this.#listen();
+    this.#looking = setInterval(() => this.#look(), LOOK_MS).unref();
   }
 
   /** The port, also where 0 was asked for; undefined while it does not listen. */
@@ -103,11 +107,23 @@ export class HttpServer {
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#again);
+    clearInterval(this.#looking);
     this.#server.close();
     this.#server.closeAllConnections();
   }
 
+  /** Where no descriptor is left, all that it has are given up; it listens again when there are some. */
+  #look(): void {
+    if (!this.#server.listening) return;
+    const shortage = descriptorShortage();
+    if (shortage === undefined) return;
+    this.#server.closeAllConnections();
+    this.#failed(shortage);
+  }
+
   #listen(): void {
+    const shortage = descriptorShortage();
+    if (shortage !== undefined) return this.#failed(shortage);
     const { host, port } = this.#options.address;
     this.#server.listen(host === '' ? { port } : { host, port });
   }
@@ -116,7 +132,6 @@ export class HttpServer {
     if (this.#isClosed) return;
     if (!this.#faulty) this.#options.onFault(error);
     this.#faulty = true;
-    // A connection could not be taken, for want of descriptors: it would be offered again at once, and for ever.
     if (this.#server.listening) this.#server.close();
     clearTimeout(this.#again);
     if (systemErrorCode(error) !== undefined) this.#again = setTimeout(() => this.#listen(), LISTEN_AGAIN_MS).unref();
@@ -130,11 +145,7 @@ export class HttpServer {
       socket.destroy();
       return;
     }
-    const end = setTimeout(() => socket.destroy(), this.#bounds.answerMs).unref();
-    response.once('close', () => {
-      clearTimeout(end);
-      this.#connections.ended(socket);
-    });
+    response.once('close', () => this.#connections.ended(socket));
     // Its end is nobody's business: not when it comes, and not that it may never.
     if (hasBody(request)) {
       response.shouldKeepAlive = false;

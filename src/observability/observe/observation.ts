@@ -66,7 +66,8 @@ const LOOK_SHARE = 1 / 50;
 /** Within this time after a look at the counters, the packets that they count have arrived here. */
 const ARRIVED_MS = 250;
 const READERS = 32;
-/** Connections beside those of readers: who is told that there are too many, or what was wrong with its request. */
+/** Of all connections at least this part, and no more than so many, beside those of readers: who is told that there are too many, or what was wrong. */
+const LEAVING_PART = 1 / 4;
 const LEAVING = 8;
 /** Who is sent away has so much time to read why. */
 const LEAVE_MS = 1_000;
@@ -99,8 +100,9 @@ export class Observation {
   readonly #refusedLog: RefusedLog | undefined;
   readonly #server: ObserveServer;
   readonly #readers = new Set<Reader>();
-  /** How many may read at once. */
-  readonly #places = connectionBound(READERS);
+  /** How many may be connected at once, and how many of them read. */
+  readonly #bound = connectionBound(READERS + LEAVING);
+  readonly #places = this.#bound - Math.min(LEAVING, Math.ceil(this.#bound * LEAVING_PART));
   #connections = 0;
   /** Whose request has not come yet, and since when (ms); the oldest first. */
   readonly #silent = new Map<Socket, number>();
@@ -122,7 +124,7 @@ export class Observation {
     this.#server = new ObserveServer({
       path: socket,
       onReader: (reader) => this.#greet(reader),
-      connections: this.#places + LEAVING,
+      connections: this.#bound,
       onFault: (error) => log.warn({ ...errorFields(error), socket }, 'sluice observe cannot reach this agent; tried again until it can'),
     });
     if (logGroup === undefined) return;
@@ -240,12 +242,14 @@ export class Observation {
       return true;
     }
     for (const { flows, socket } of this.#readers) {
-      if (!flows.isBlocked) continue;
+      // One that is about to be gone has given its place to somebody before.
+      if (!flows.isBlocked || socket.destroyed) continue;
       socket.destroy();
       return true;
     }
     for (const socket of this.#finishing) {
       socket.destroy();
+      this.#finishing.delete(socket);
       return true;
     }
     return false;

@@ -6,6 +6,7 @@ import { lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { SluiceError, systemErrorCode } from '../../errors.ts';
+import { descriptorShortage } from '../connections.ts';
 
 export interface ObserveServerOptions {
   readonly path: string;
@@ -17,12 +18,15 @@ export interface ObserveServerOptions {
 }
 
 const AGAIN_MS = 2_000;
+/** How often it is looked whether there are descriptors. */
+const LOOK_MS = 1_000;
 
 export class ObserveServer {
   readonly #options: ObserveServerOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #again: NodeJS.Timeout | undefined;
+  readonly #looking: NodeJS.Timeout;
   #isFaulty = false;
   #isClosed = false;
 
@@ -43,14 +47,25 @@ export class ObserveServer {
       this.#isFaulty = false;
     });
     void this.#listen();
+    this.#looking = setInterval(() => this.#look(), LOOK_MS).unref();
   }
 
   /** Ends all readers, and takes the file away. */
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#again);
+    clearInterval(this.#looking);
     this.#server.close();
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** Where no descriptor is left, all that it has are given up, as by the other servers. */
+  #look(): void {
+    if (!this.#server.listening) return;
+    const shortage = descriptorShortage();
+    if (shortage === undefined) return;
+    for (const socket of this.#sockets) socket.destroy();
+    this.#failed(shortage);
   }
 
   async #listen(): Promise<void> {
@@ -79,7 +94,6 @@ export class ObserveServer {
     if (this.#isClosed) return;
     if (!this.#isFaulty) this.#options.onFault(error);
     this.#isFaulty = true;
-    // A connection could not be taken, for want of descriptors: it would be offered again at once, and for ever.
     if (this.#server.listening) this.#server.close();
     clearTimeout(this.#again);
     this.#again = setTimeout(() => void this.#listen(), AGAIN_MS).unref();

@@ -124,10 +124,11 @@ describe('the pages of an agent', () => {
   });
 
   it('refuse headers that are too large', async () => {
-    const port = await serve({});
+    const port = await serve({ headerBytes: 2_048 });
     const client = await open(port);
-    client.socket.write(`GET /healthz HTTP/1.1\r\nX: ${'x'.repeat(64 * 1024)}`);
+    client.socket.write(`GET /healthz HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(4_096)}\r\n\r\n`);
     await eventually(() => client.ended, 'it is ended');
+    assert.match(client.received, /^HTTP\/1.1 431 /);
     assert.equal(asked, 0);
     assert.equal(await probe(port), 200);
   });

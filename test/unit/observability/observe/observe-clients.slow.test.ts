@@ -106,6 +106,28 @@ describe('clients of the socket of an agent', function () {
     clearInterval(talking);
   });
 
+  it('that have been told all, and stay, give way to who comes', async () => {
+    const all = `${JSON.stringify({ kind: 'Observe', apiVersion: 'sluice.dev/v1', allowed: true, follow: false })}\n`;
+    let told = 0;
+    // As many as there are places; none of them ends its side.
+    for (let index = 0; index < 32; index++) {
+      const socket = connect({ path, allowHalfOpen: true });
+      sockets.push(socket);
+      socket.on('error', () => {});
+      socket.on('end', () => told++);
+      socket.resume();
+      socket.write(all);
+    }
+    await eventually(() => told === 32, 'all places are taken');
+    const clients = Array.from({ length: 4 }, () => reach(all));
+    for (const client of clients) {
+      await eventually(
+        () => client.received.includes('"Live"'),
+        () => `it is told ${client.received}`,
+      );
+    }
+  });
+
   it('that have been sent away are ended, whether they read why or not', async () => {
     const before = descriptors();
     const rude = Array.from({ length: 8 }, () => {
