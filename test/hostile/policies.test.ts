@@ -89,6 +89,7 @@ const CASES: readonly Case[] = [
   ),
   {
     what: 'ends of the spaces of addresses and ports',
+    long: true,
     objects: () => [
       policy('ends', {
         ingress: [
@@ -141,6 +142,7 @@ const CASES: readonly Case[] = [
   },
   {
     what: 'names of 253 characters, and keys of labels as long',
+    long: true,
     objects: () =>
       times(300, (i) =>
         policy([...[63, 63, 63, 50].map((length, at) => 'xyzw'.charAt(at).repeat(length)), String(i).padStart(10, '0')].join('.'), {
@@ -192,6 +194,7 @@ const CASES: readonly Case[] = [
   },
   {
     what: '90,000 exceptions of one block',
+    long: true,
     closes: 'ingress',
     objects: () => [
       policy('exceptions', {
@@ -219,6 +222,7 @@ const CASES: readonly Case[] = [
   },
   {
     what: '5,000 rules with five ports each',
+    long: true,
     objects: () => [
       policy('b', { ingress: times(5_000, (rule) => ({ ports: times(5, (i) => ({ port: 1 + ((rule * 7 + i * 13) % 65_000) })) })) }),
     ],
@@ -231,18 +235,21 @@ const CASES: readonly Case[] = [
       policy('b', { policyTypes: ['Egress'], egress: [{ to: times(50, noneOf), ports: [{ port: 'p' }] }] }),
     ],
   },
-  { what: '70,000 empty rules', objects: () => [policy('b', { ingress: times(70_000, () => ({})) })] },
+  { what: '70,000 empty rules', long: true, objects: () => [policy('b', { ingress: times(70_000, () => ({})) })] },
   {
     what: '65,000 exceptions with host bits and leading zeros',
+    long: true,
     objects: () => [policy('b', { ingress: [{ from: [{ ipBlock: { cidr: '0.0.0.0/0', except: times(65_000, () => '09.9.9.9/8') } }] }] })],
   },
   {
     what: '60,000 peers with host bits',
+    long: true,
     objects: () => [policy('b', { ingress: [{ from: times(60_000, () => block('9.9.9.9/8')) }] })],
     closes: 'ingress',
   },
   {
     what: 'a selector of 60,000 values, and one of 30,000 expressions',
+    long: true,
     objects: () => [
       policy('values', { podSelector: { matchExpressions: [{ key: 'app', operator: 'In', values: times(60_000, (i) => `v${i}`) }] } }),
       policy('expressions', { podSelector: { matchExpressions: times(30_000, (i) => ({ key: `k${i}`, operator: 'Exists' })) } }),
@@ -250,6 +257,7 @@ const CASES: readonly Case[] = [
   },
   {
     what: 'pods with 60,000 ports',
+    long: true,
     objects: () => times(5, (i) => pod(i, { node: NODE, ports: times(60_000, (port) => ({ name: `p${port}`, containerPort: port + 1 })) })),
   },
 ];
