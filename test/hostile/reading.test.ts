@@ -12,9 +12,9 @@ import { size } from './support/hostile-size.ts';
 
 const times = <T>(count: number, of: (index: number) => T): T[] => Array.from({ length: count }, (_, index) => of(index));
 /** CPU of one object that is read: others wait for it. */
-const READ_MS = 150;
+const READ_MS = size(600, 150);
 /** CPU of one pod of somebody else, beside the policies of a tenant. */
-const STRANGER_MS = 5;
+const STRANGER_MS = size(20, 5);
 /** Each severity has so many problems told, and one that says how many there are more. */
 const TOLD = 2 * 21;
 

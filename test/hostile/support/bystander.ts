@@ -17,6 +17,7 @@ import { NftConnection } from '../../../packages/nftables-js/src/index.ts';
 import { ApiClient } from '../../../src/kubernetes/api/client.ts';
 import type { Lab } from '../../../src/lab/lab.ts';
 import { type KubernetesObject, policyObject } from '../../kernel/support/objects.ts';
+import { HEALTH_MS } from './hostile-size.ts';
 
 export type BystanderSource = { readonly kubeconfig: string } | { readonly directory: string };
 
@@ -26,8 +27,6 @@ export const VICTIM = { namespace: 'victim', policy: 'server', label: 'server', 
 const PROGRAM = fileURLToPath(import.meta.url);
 const HEALTH = { host: '127.0.0.1', port: 9478, path: '/healthz' } as const;
 const HEALTH_EVERY_MS = 100;
-/** As long as kubelet waits. */
-const HEALTH_MS = 1_000;
 /** Whoever waits longer for a change says that, and makes the next one. */
 const IN_FORCE_MS = 30_000;
 const CHANGE_EVERY_MS = 20;
