@@ -476,7 +476,8 @@ export const POD_FIELDS: readonly HostileField[] = [
   {
     name: 'addresses in odd spellings',
     draw: ({ dice, status }) => {
-      const [first = '', second = ''] = (status['podIPs'] as { ip: string }[]).map(({ ip }) => ip);
+      const [first, second] = ((status['podIPs'] ?? []) as { ip: string }[]).map(({ ip }) => ip);
+      if (first === undefined || second === undefined) return;
       const podIPs = [oddIPv4(dice, first), oddIPv6(dice, second)];
       if (dice.chance(30)) podIPs.reverse();
       status['podIPs'] = podIPs.map((ip) => ({ ip }));
