@@ -168,16 +168,16 @@ describeWithApi('a tenant of an API server', function () {
       await api.admin.call({ method: 'PATCH', path: `${PODS}/moving/status`, contentType: MERGE, body: { status } });
       await lab.quiet();
       await lab.begin();
-      let isOver = false;
+      const flood = { isOver: false };
       let writes = 0;
       const startedAt = performance.now();
       const writers = times(WRITERS, async () => {
-        while (!isOver) await api.admin.call({ method: 'PATCH', path, contentType: MERGE, body: patchOf(++writes) });
+        while (!flood.isOver) await api.admin.call({ method: 'PATCH', path, contentType: MERGE, body: patchOf(++writes) });
       });
       try {
         await lab.changes(size(20, 120), 120_000);
       } finally {
-        isOver = true;
+        flood.isOver = true;
         await Promise.all(writers);
       }
       await settledAndUnharmed(`${Math.round((writes * 1_000) / (performance.now() - startedAt))} writes a second`);

@@ -43,7 +43,7 @@ export function drawHostile(seed: number, place: HostilePlace): HostileObject {
   };
   for (const field of fields) field.draw(draft);
   const apiVersion = kind === 'NetworkPolicy' ? 'networking.k8s.io/v1' : 'v1';
-  const object: ApiObject = { apiVersion, kind, metadata: draft.metadata as ApiObject['metadata'], spec: draft.spec };
+  const object: ApiObject = { apiVersion, kind, metadata: draft.metadata, spec: draft.spec };
   const motions: readonly (Motion | undefined)[] =
     kind === 'Pod' ? [undefined, 'relabelled', 'terminating', 'replaced', 'status'] : [undefined, undefined, 'relabelled', 'replaced'];
   return {

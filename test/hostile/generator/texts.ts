@@ -82,7 +82,7 @@ export const AWKWARD_TEXTS = [
   '"\\"\\\\\n\t\r',
   '\ud83d\udca9'.repeat(10),
   '__proto__',
-  `${'['.repeat(5_000)}`,
+  '['.repeat(5_000),
   '# TYPE sluice_x counter\nsluice_x 1\n',
 ] as const;
 

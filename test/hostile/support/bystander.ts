@@ -129,20 +129,19 @@ function isInForce(connection: NftConnection, port: number): boolean {
 async function changeAgainAndAgain(source: BystanderSource): Promise<void> {
   const connection = NftConnection.open();
   const write = await writer(source);
+  const asked = { toRest: false, toEnd: false };
   let isResting = false;
-  let isAsked = false;
-  let isEnding = false;
   const lines = createInterface({ input: process.stdin });
   lines.on('line', (line) => {
-    isAsked = line === 'rest';
-    if (!isAsked) isResting = false;
+    asked.toRest = line === 'rest';
+    if (!asked.toRest) isResting = false;
     else if (isResting) say('resting', 0, performance.now());
   });
   lines.on('close', () => {
-    isEnding = true;
+    asked.toEnd = true;
   });
-  for (let port: number = PORTS.first; !isEnding; port = port < PORTS.last ? port + 1 : PORTS.first) {
-    while (isAsked && !isEnding) {
+  for (let port: number = PORTS.first; !asked.toEnd; port = port < PORTS.last ? port + 1 : PORTS.first) {
+    while (asked.toRest && !asked.toEnd) {
       if (!isResting) say('resting', 0, performance.now());
       isResting = true;
       await sleep(10);
@@ -153,7 +152,7 @@ async function changeAgainAndAgain(source: BystanderSource): Promise<void> {
     while (!isInForce(connection, port)) {
       ms = performance.now() - startedAt;
       if (ms > IN_FORCE_MS) ms = Number.POSITIVE_INFINITY;
-      if (ms > IN_FORCE_MS || isEnding) break;
+      if (ms > IN_FORCE_MS || asked.toEnd) break;
       await sleep(2);
     }
     say('change', ms === 0 ? performance.now() - startedAt : ms, startedAt);

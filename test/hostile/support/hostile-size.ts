@@ -2,6 +2,7 @@
 
 export const IS_ALL = process.env['SLUICE_HOSTILE'] === 'all';
 
+/** The size that this run is about. */
 export function size<T>(inAnyRun: T, all: T): T {
   return IS_ALL ? all : inAnyRun;
 }
