@@ -41,8 +41,22 @@ export interface Target {
 }
 
 export function report(result: BenchResult): string {
-  const { machine, quick, forwarding, changes, coldStart, program, api, network, throughput, udpProxy, observe, matrix, explain, liveFlows } =
-    result;
+  const {
+    machine,
+    quick,
+    forwarding,
+    changes,
+    coldStart,
+    program,
+    api,
+    network,
+    throughput,
+    udpProxy,
+    observe,
+    matrix,
+    explain,
+    liveFlows,
+  } = result;
   const sections = [
     `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
   ];

@@ -81,7 +81,11 @@ export async function measureLiveFlows(plan: LiveFlowsPlan, progress: (text: str
     for (const { process } of nodes) process.stop();
   }
   const pods = nodes.map(({ flows, streams }) => ({ flows, ...summary(streams) }));
-  return { policies: plan.policies, pods: pods.map(({ latency: change, ...rest }) => ({ change, ...rest })), cut: await measureCuts(plan, progress) };
+  return {
+    policies: plan.policies,
+    pods: pods.map(({ latency: change, ...rest }) => ({ change, ...rest })),
+    cut: await measureCuts(plan, progress),
+  };
 }
 
 async function measureCuts({ policies, cutFlows, cuts }: LiveFlowsPlan, progress: (text: string) => void): Promise<CutResult> {

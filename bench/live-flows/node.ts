@@ -141,7 +141,10 @@ class BusyNode {
       podSelector: {},
       policyTypes: ['Ingress'],
       ingress: [
-        { ports: [{ protocol: 'UDP', port }], from: [{ ipBlock: { cidr: '10.0.0.0/8' } }, { podSelector: { matchLabels: { app: name } } }] },
+        {
+          ports: [{ protocol: 'UDP', port }],
+          from: [{ ipBlock: { cidr: '10.0.0.0/8' } }, { podSelector: { matchLabels: { app: name } } }],
+        },
       ],
     };
     return { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { namespace, name }, spec } as unknown as ApiObject;

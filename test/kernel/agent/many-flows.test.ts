@@ -11,7 +11,7 @@ import { eventually } from '../support/eventually.ts';
 import { policyObject } from '../support/objects.ts';
 
 const FLOWS = 20_000;
-const PORT = 53;
+const PORT = 80;
 /** A busy machine is given more than the tenth of a second that is meant. */
 const SOON_MS = 1_000;
 
@@ -56,14 +56,21 @@ describe('a pod with many live flows', function () {
   /** Cut, and not restored since. */
   const areCut = (): number => cutSoFar() - restoredSoFar();
 
+  const hasChain = async (name: string): Promise<boolean> =>
+    await cluster.lab.exec('node/n1', ['nft', 'list', 'chain', 'inet', 'sluice', name]).then(
+      () => true,
+      () => false,
+    );
+
   it('loses all of them to a change that forbids them, and the one with packets on it, and others wait for none of that', async () => {
     const flow = await cluster.lab.openFlow({ from: 'victim/client', to: 'tenant/pod', port: PORT, protocol: 'UDP', family: 4 });
     await flow.serverSends({ everyMs: 10 });
-    cluster.write(policyObject('tenant', 'zzz', { ingress: [udp(54)] }));
+    cluster.write(policyObject('tenant', 'zzz', { ingress: [udp(81)] }));
     const startedAt = performance.now();
-    await cluster.apply(policyObject('victim', 'server', { podSelector: { matchLabels: { app: 'server' } }, ingress: [udp(81)] }));
+    cluster.write(policyObject('victim', 'server', { podSelector: { matchLabels: { app: 'server' } }, ingress: [udp(81)] }));
+    await eventually(() => hasChain('policy/victim/server/ingress'), 'the rules of somebody else');
     const tookMs = performance.now() - startedAt;
-    assert.ok(tookMs < SOON_MS * 2, `${tookMs} ms`);
+    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
     await eventually(() => areCut() >= FLOWS + 1, 'all are cut');
     assert.deepEqual([await flow.delivers('server', 200), await flow.delivers('client', 200)], [false, false]);
     await cluster.apply(policyObject('tenant', 'zzz', { ingress: [udp(PORT)] }));
@@ -76,14 +83,14 @@ describe('a pod with many live flows', function () {
     const flow = await cluster.lab.openFlow({ from: 'victim/client', to: 'tenant/pod', port: PORT, protocol: 'UDP', family: 4 });
     // Each comes while the flows are being judged for the one before: none is waited for.
     for (let turn = 0; turn < 10; turn++) {
-      cluster.write(policyObject('tenant', 'zzz', { ingress: [udp(turn % 2 === 0 ? 54 : PORT)] }));
+      cluster.write(policyObject('tenant', 'zzz', { ingress: [udp(turn % 2 === 0 ? 81 : PORT)] }));
       await eventually(() => cluster.agent('n1').logged('rules in force').length > turn, 'a commit');
     }
     await cluster.apply(policyObject('tenant', 'zzz', { ingress: [udp(PORT)] }));
     await eventually(() => areCut() === 0, 'all go on');
     assert.equal(await flow.delivers('client', 5_000), true);
-    for (const port of [54, PORT, 54]) cluster.write(policyObject('tenant', 'zzz', { ingress: [udp(port)] }));
-    await cluster.apply(policyObject('tenant', 'zzz', { ingress: [udp(55)] }));
+    for (const port of [81, PORT, 81]) cluster.write(policyObject('tenant', 'zzz', { ingress: [udp(port)] }));
+    await cluster.apply(policyObject('tenant', 'zzz', { ingress: [udp(82)] }));
     await eventually(() => areCut() >= FLOWS + 1, 'all are cut');
     assert.equal(await flow.delivers('client', 200), false);
   });

@@ -61,7 +61,11 @@ function compare(world: World, admission: Admission, question: Pick<Flow, 'sourc
     const asked = askedAbout(world, flow, direction);
     if ('allowed' in asked) return [];
     const { allowed } = evaluateOne(world, question, direction);
-    assert.equal(admission.admits(world, asked, flow, direction), allowed, JSON.stringify({ direction, ...question }, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)));
+    assert.equal(
+      admission.admits(world, asked, flow, direction),
+      allowed,
+      JSON.stringify({ direction, ...question }, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)),
+    );
     return [allowed];
   });
 }
@@ -88,7 +92,9 @@ describe('admission', () => {
 
   it('of 500 policies costs a search, not a walk: 20,000 questions about as many addresses', () => {
     const policies = Array.from({ length: 500 }, (_, index) =>
-      interpretPolicy('x', `p${index}`, { ingress: [{ from: [{ ipBlock: { cidr: `11.0.${index % 250}.${index}/32` } }], ports: [{ port: 80 }] }] }),
+      interpretPolicy('x', `p${index}`, {
+        ingress: [{ from: [{ ipBlock: { cidr: `11.0.${index % 250}.${index}/32` } }], ports: [{ port: 80 }] }],
+      }),
     );
     const world = worldWith(policies);
     const destination = address(ip('x/a'));
