@@ -227,10 +227,17 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   opened.defer(() => reconciler.stop());
   policyEvents?.review(() => cluster.policiesWithPods());
   if (auditing.mode === 'audit') log.warn({ code: 'AUDIT' }, 'audit: nothing is enforced; what would be refused is counted and logged');
+  /** Where the problem was that stands in the way of the whole source. */
+  let lostOrigin: string | undefined;
   const problems = (origin: string, found: readonly SourceProblem[]): void => {
     for (const { severity, message, ...problem } of found)
       log[severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error'](problem, message);
     status.problems(origin, found.length);
+    if (origin === lostOrigin || found.some(({ code }) => code === 'SOURCE_LOST')) {
+      const lost = found.find(({ code }) => code === 'SOURCE_LOST');
+      lostOrigin = lost === undefined ? undefined : origin;
+      status.sourceLost(lost?.message);
+    }
     policyEvents?.problems(origin, found);
   };
   const namespaceModes = new NamespaceModes({ auditing, log, problems });

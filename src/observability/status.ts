@@ -49,6 +49,8 @@ export interface StatusDocument {
   readonly flowError: string | null;
   /** Why packets may pass by policy. */
   readonly bridgeProblems: readonly string[];
+  /** Why the source as a whole cannot be read any more: what it said last is in force. */
+  readonly sourceError: string | null;
   /** By file or object, how many things are wrong: of the first two hundred. */
   readonly sourceProblems: Readonly<Record<string, number>>;
   /** Of all. */
@@ -100,6 +102,7 @@ export class AgentStatus {
       error: null,
       flowError: null,
       bridgeProblems: [],
+      sourceError: null,
       revision: null,
       drifts: 0,
       flowsCut: 0,
@@ -140,10 +143,16 @@ export class AgentStatus {
 
   /** What is not as it should be though the agent is ready, a sentence each. */
   get degraded(): readonly string[] {
-    const { closedPolicies, closedPolicyCount } = this.#fields;
-    if (closedPolicyCount === 0) return [];
+    const { closedPolicies, closedPolicyCount, sourceError } = this.#fields;
+    const lost = sourceError === null ? [] : [`degraded: the source cannot be read: ${sourceError}`];
+    if (closedPolicyCount === 0) return lost;
     const more = closedPolicyCount > closedPolicies.length ? ` and ${closedPolicyCount - closedPolicies.length} more` : '';
-    return [`degraded: policies that cannot be brought into force isolate and admit nothing: ${closedPolicies.join(', ')}${more}`];
+    return [...lost, `degraded: policies that cannot be brought into force isolate and admit nothing: ${closedPolicies.join(', ')}${more}`];
+  }
+
+  /** Why nothing of the source can be read; undefined: it can. */
+  sourceLost(error: string | undefined): void {
+    if ((error ?? null) !== this.#fields.sourceError) this.#update({ sourceError: error ?? null });
   }
 
   /** Keys of the policies that are closed now. */

@@ -1,5 +1,5 @@
 /** A directory's files into a {@link ManifestSet}: which have changed since the last time, read and put; once or again and again. */
-import { readFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError, systemErrorCode } from '../errors.ts';
@@ -10,6 +10,9 @@ import type { ManifestSet } from './manifest-set.ts';
 
 /** Reading gives way to whatever else the process has to do at least this often. */
 const TURN_MS = 10;
+
+/** A List of 20,000 pods as JSON is some 30 MB. */
+const FILE_BYTES_MAX = 64 * 1024 * 1024;
 
 /** How the files differ from what has been read. */
 export interface TreeChanges {
@@ -60,11 +63,14 @@ export class DirectoryReader {
     let text: string;
     try {
       // A BOM is taken off; what is not UTF-8 is refused instead of being read as something else.
-      text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(join(this.#root, path)));
+      text = new TextDecoder('utf-8', { fatal: true }).decode(readBounded(join(this.#root, path)));
     } catch (error) {
       // Gone since it was listed: the next look shows it.
       if (systemErrorCode(error) === 'ENOENT') return;
-      if (systemErrorCode(error) === 'ERR_ENCODING_INVALID_ENCODED_DATA') {
+      if (error instanceof TooLargeError) {
+        this.#signatures.set(path, signature);
+        this.#set.fail(path, 'FILE_TOO_LARGE', error.message);
+      } else if (systemErrorCode(error) === 'ERR_ENCODING_INVALID_ENCODED_DATA') {
         this.#signatures.set(path, signature);
         this.#set.fail(path, 'ENCODING_INVALID', 'the file is not UTF-8 text');
       } else {
@@ -91,7 +97,8 @@ export class DirectoryReader {
       const origin = path === '' ? this.#root : path;
       noted.add(origin);
       const fault = `the directory cannot be listed (${message}); what its files said stays in force`;
-      this.#set.note(origin, [{ severity: 'error', origin, path: '', code: 'DIRECTORY_UNREADABLE', message: fault }]);
+      const lost = path === '' ? 'SOURCE_LOST' : 'DIRECTORY_UNREADABLE';
+      this.#set.note(origin, [{ severity: 'error', origin, path: '', code: lost, message: fault }]);
     }
     for (const origin of this.#noted) if (!noted.has(origin)) this.#set.note(origin, []);
     this.#noted = noted;
@@ -99,6 +106,29 @@ export class DirectoryReader {
 
   #isKnownBelow(directory: string): boolean {
     return this.#set.paths().some((path) => path.startsWith(`${directory}/`));
+  }
+}
+
+class TooLargeError extends Error {}
+
+/** The bytes of a regular file, as far as they are not too many. Looks before it reads, and never waits: what was a file when it was listed may be a pipe. */
+function readBounded(path: string): Uint8Array {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw new Error('it is no file');
+    const bytes = Buffer.allocUnsafe(Math.min(stat.size, FILE_BYTES_MAX) + 1);
+    let length = 0;
+    while (stat.size <= FILE_BYTES_MAX && length < bytes.length) {
+      const count = readSync(fd, bytes, length, bytes.length - length, null);
+      if (count === 0) return bytes.subarray(0, length);
+      length += count;
+    }
+    // What has grown since is read with its next look.
+    if (stat.size <= FILE_BYTES_MAX) return bytes.subarray(0, stat.size);
+    throw new TooLargeError(`the file has ${stat.size} bytes, and ${FILE_BYTES_MAX} are read`);
+  } finally {
+    closeSync(fd);
   }
 }
 

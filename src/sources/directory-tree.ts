@@ -2,8 +2,9 @@
  * The manifest files below a directory, as they are at one moment: a listing with stat, and no content.
  *
  * Files are .yaml, .yml and .json in the directory and its sub-directories. Names that begin with a dot or `#`, or end in `~`, are
- * editors' and tools' own (and the hidden half of a ConfigMap mount); symbolic links are followed. Synchronous, since a thousand
- * files take some ten milliseconds, and asynchronous stat takes many times that.
+ * editors' and tools' own (and the hidden half of a ConfigMap mount); symbolic links are followed, and each directory is listed once, wherever links
+ * lead to it from: eight directories that link to one another are 100,000 ways to get around. Synchronous, since a thousand files take some ten
+ * milliseconds, and asynchronous stat takes many times that.
  */
 import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -32,6 +33,10 @@ export interface Tree {
   readonly unlisted: readonly Unlisted[];
 }
 
+/** Beyond this a directory is not listed: nobody has so many, or so deep ones, on purpose. */
+const DIRECTORIES_MAX = 10_000;
+const DEPTH_MAX = 64;
+
 const MANIFEST_NAME = /^[^.#].*\.(?:ya?ml|json)$/iu;
 const PASSED_DIRECTORY = /^[.#]|~$/u;
 
@@ -47,14 +52,18 @@ export function listTree(root: string, visit: (directory: string) => void = () =
     unlisted.push({ path, kind, code: systemErrorCode(error) ?? 'UNKNOWN', message });
   };
 
-  /** `ancestors`: the real directories on the way here, so that a link upwards does not lead round in circles. */
-  const list = (path: string, ancestors: readonly string[]): void => {
+  /** Real paths of the directories that have been listed. */
+  const listed = new Set<string>();
+  const list = (path: string, depth: number): void => {
     const directory = join(root, path);
     let entries;
     let real: string;
     try {
       real = realpathSync(directory);
-      if (ancestors.includes(real)) return;
+      if (listed.has(real)) return;
+      if (depth > DEPTH_MAX) throw new TreeError('TOO_DEEP', `it is more than ${DEPTH_MAX} directories deep`);
+      if (listed.size >= DIRECTORIES_MAX) throw new TreeError('TOO_MANY', `there are more than ${DIRECTORIES_MAX} directories`);
+      listed.add(real);
       visit(directory);
       entries = readdirSync(directory, { withFileTypes: true });
     } catch (error) {
@@ -62,7 +71,8 @@ export function listTree(root: string, visit: (directory: string) => void = () =
       if (path === '' || !isGone(directory, error)) give(path, 'directory', error);
       return;
     }
-    for (const entry of entries) {
+    // Links last: a directory is known by its own name where it has one here.
+    for (const entry of entries.toSorted((a, b) => Number(a.isSymbolicLink()) - Number(b.isSymbolicLink()))) {
       const below = path === '' ? entry.name : `${path}/${entry.name}`;
       const isLink = entry.isSymbolicLink();
       const isManifest = MANIFEST_NAME.test(entry.name);
@@ -70,7 +80,7 @@ export function listTree(root: string, visit: (directory: string) => void = () =
       const absolute = join(root, below);
       try {
         const stat = statSync(absolute, { bigint: true });
-        if (stat.isDirectory()) list(below, [...ancestors, real]);
+        if (stat.isDirectory()) list(below, depth + 1);
         else if (isManifest && stat.isFile()) {
           if (isLink) visit(dirname(realpathSync(absolute)));
           const signature = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
@@ -81,8 +91,17 @@ export function listTree(root: string, visit: (directory: string) => void = () =
       }
     }
   };
-  list('', []);
+  list('', 0);
   return { files, unlisted };
+}
+
+class TreeError extends Error {
+  readonly code: string;
+
+  constructor(code: string, message: string) {
+    super(message);
+    this.code = code;
+  }
 }
 
 /** Nothing is there any more, not even a link that leads nowhere. */

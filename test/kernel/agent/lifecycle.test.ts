@@ -3,7 +3,7 @@
  * kernel cannot be used. n1's table is owned, n2's is open to all.
  */
 import assert from 'node:assert/strict';
-import { rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Conntrack, NftConnection } from 'nftables-js';
 import { inNamespace } from '../../../src/lab/namespaces.ts';
@@ -105,6 +105,22 @@ describe('the life of the agent', function () {
     await cluster.expect('allowed', { from: 'shop/client-n1', to: 'shop/closed-n2' });
     rmSync(join(cluster.directory, 'garbage.yaml'));
     await cluster.apply(closed);
+    await inForce();
+  });
+
+  it('keeps what a source said that goes away, says so while it is ready, and goes on when it is back', async () => {
+    const aside = `${cluster.directory}-aside`;
+    renameSync(cluster.directory, aside);
+    try {
+      await Promise.all(
+        NODES.map((node) => cluster.agent(node).reaches(({ sourceError }) => sourceError !== null, 'says that its source is lost')),
+      );
+      for (const node of NODES) assert.equal(cluster.agent(node).status?.ready, true);
+      await inForce();
+    } finally {
+      renameSync(aside, cluster.directory);
+    }
+    await Promise.all(NODES.map((node) => cluster.agent(node).reaches(({ sourceError }) => sourceError === null, 'has its source again')));
     await inForce();
   });
 

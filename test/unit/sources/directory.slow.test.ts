@@ -12,6 +12,7 @@ import {
   writeFileSync,
   appendFileSync,
 } from 'node:fs';
+import { execFileSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -247,7 +248,7 @@ describe('a directory as a source', () => {
     it('keeps everything while the directory itself is gone, and goes on when it is back', async () => {
       const aside = `${directory}-aside`;
       renameSync(directory, aside);
-      await eventually(() => assert.deepEqual(recorder.problemTexts(), [`${directory}:- error DIRECTORY_UNREADABLE`]));
+      await eventually(() => assert.deepEqual(recorder.problemTexts(), [`${directory}:- error SOURCE_LOST`]));
       assert.deepEqual(recorder.names(), ['Pod dev/a', 'Pod dev/b']);
       renameSync(aside, directory);
       await eventually(() => assert.deepEqual(recorder.problemTexts(), []));
@@ -437,6 +438,61 @@ describe('a directory that is read once', () => {
     } finally {
       rmSync(directory, { recursive: true });
     }
+  });
+
+  describe('that somebody has made hard to read', () => {
+    let directory: string;
+
+    beforeEach(() => {
+      directory = mkdtempSync(join(tmpdir(), 'sluice-hard-'));
+      writeFileSync(join(directory, 'good.yaml'), namespaceYaml('good'));
+    });
+    afterEach(() => rmSync(directory, { recursive: true }));
+
+    /** What it holds, and what is wrong, read within a few seconds. */
+    async function load(): Promise<{ readonly names: readonly string[]; readonly codes: readonly string[] }> {
+      const startedAt = performance.now();
+      const { namespaces, problems } = await loadDirectory(directory);
+      assert.ok(performance.now() - startedAt < 5_000, `${performance.now() - startedAt} ms`);
+      return { names: namespaces.map(({ name }) => name), codes: problems.map(({ origin, code }) => `${origin} ${code}`) };
+    }
+
+    it('lists each directory once, however many links lead to it from one another', async () => {
+      for (let from = 0; from < 9; from++) {
+        mkdirSync(join(directory, `d${from}`));
+        writeFileSync(join(directory, `d${from}`, 'a.yaml'), namespaceYaml(`n${from}`));
+        for (let to = 0; to < 9; to++) if (to !== from) symlinkSync(`../d${to}`, join(directory, `d${from}`, `to${to}`));
+      }
+      const { names, codes } = await load();
+      assert.deepEqual(names, ['good', ...Array.from({ length: 9 }, (_, index) => `n${index}`)]);
+      assert.deepEqual(codes, []);
+    });
+
+    it('reads no file that is too large, and says how large it is', async () => {
+      writeFileSync(join(directory, 'large.yaml'), '');
+      // A hole: it takes no room.
+      truncateSync(join(directory, 'large.yaml'), 2 ** 31);
+      const { names, codes } = await load();
+      assert.deepEqual([names, codes], [['good'], ['large.yaml FILE_TOO_LARGE']]);
+    });
+
+    it('waits for no pipe, and reads no device', async () => {
+      execFileSync('mkfifo', [join(directory, 'pipe.yaml')]);
+      execFileSync('mkfifo', [join(directory, 'pipe')]);
+      symlinkSync('pipe', join(directory, 'linked.yaml'));
+      symlinkSync('/dev/zero', join(directory, 'zero.yaml'));
+      const { names, codes } = await load();
+      assert.deepEqual([names, codes], [['good'], []]);
+    });
+
+    it('goes no deeper than anybody means to', async () => {
+      const deep = Array.from({ length: 100 }, () => 'd').join('/');
+      mkdirSync(join(directory, deep), { recursive: true });
+      writeFileSync(join(directory, deep, 'a.yaml'), namespaceYaml('deep'));
+      const { names, codes } = await load();
+      assert.deepEqual(names, ['good']);
+      assert.match(codes.join(), /^d(\/d)+ DIRECTORY_UNREADABLE$/u);
+    });
   });
 
   it('says so where there is none', async () => {
