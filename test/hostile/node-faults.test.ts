@@ -162,7 +162,7 @@ describe('an agent on a node where', function () {
       } finally {
         other.close();
       }
-      await lab.cluster.settled();
+      await lab.quiet();
       await isOver();
     });
   }
@@ -203,7 +203,7 @@ describe('an agent on a node where', function () {
       clearInterval(timer);
       lab.erase();
     }
-    await lab.cluster.settled();
+    await lab.quiet();
     for (let stop = 0; stop < size(2, 10); stop++) {
       lab.agent.signal('SIGSTOP');
       const stoppedAt = performance.now();
