@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ApiError } from '../kubernetes/api/errors.ts';
 import { Backoff } from '../kubernetes/api/backoff.ts';
 import type { ApiClient } from '../kubernetes/api/client.ts';
-import { Reflector } from '../kubernetes/api/reflector.ts';
+import { Reflector, versionOf } from '../kubernetes/api/reflector.ts';
 import { parseAddress } from '../policy/address.ts';
 import { isFields } from '../policy/problems.ts';
 import { type Lease, type OwnNode, sameLease } from './lease.ts';
@@ -30,7 +30,7 @@ const NODES = '/api/v1/nodes';
 const REPAIR_GAP_MS = 500;
 
 export interface KubernetesLeasesOptions {
-  readonly client: ApiClient;
+  readonly client: Pick<ApiClient, 'get' | 'call'>;
   readonly node: string;
   readonly conf: NetConf;
   /** Of annotations. */
@@ -54,6 +54,10 @@ export class KubernetesLeases implements LeaseSource {
   #reflector: Reflector | undefined;
   #synced = false;
   #own: OwnNode = NO_NODE;
+  /** Version of the own Node that the watch brought last. */
+  #heardVersion: string | undefined;
+  /** The watch brought another version while a request was under way: nobody can tell which of the two is the older. */
+  #isOutdated = false;
   /** Whether the own Node says anything of its network being available. */
   #hasCondition = false;
   #announcement: Announcement | undefined;
@@ -122,6 +126,7 @@ export class KubernetesLeases implements LeaseSource {
     if (name === undefined) return;
     this.#seen?.add(name);
     if (name === node) {
+      this.#heardVersion = versionOf(object);
       this.#setOwn(own, hasNetworkCondition(object));
       return;
     }
@@ -191,7 +196,7 @@ export class KubernetesLeases implements LeaseSource {
 
   /** Somebody may have changed what was announced; a Node that was made anew says nothing of it. */
   get #isChanged(): boolean {
-    return this.#own.exists && this.#announced && (this.#difference() !== undefined || this.#lacksCondition);
+    return this.#own.exists && this.#announced && (this.#isOutdated || this.#difference() !== undefined || this.#lacksCondition);
   }
 
   /** Gone, that is: who sets it to something else may know better. */
@@ -210,6 +215,7 @@ export class KubernetesLeases implements LeaseSource {
       // What this daemon has told itself may come after what was there before.
       if (this.#isChanged) {
         this.#repairedAt = performance.now();
+        this.#isOutdated = false;
         await this.#tell();
         if (this.#own.exists && this.#lacksCondition) {
           await this.available();
@@ -228,6 +234,7 @@ export class KubernetesLeases implements LeaseSource {
     this.#announced = false;
     await this.#tell();
     this.#announced = true;
+    this.#repairSoon();
   }
 
   /** Until it is told, or there is nothing to tell. One at a time; all who come meanwhile are served by the next one. */
@@ -249,7 +256,7 @@ export class KubernetesLeases implements LeaseSource {
       try {
         // What the watch has brought may be older than what was told last.
         const path = `${NODES}/${encodeURIComponent(node)}`;
-        this.#took((await client.call({ method: 'GET', path, signal: this.#stopping.signal })).object);
+        await this.#take(client.call({ method: 'GET', path, signal: this.#stopping.signal }));
       } catch (error) {
         if (!wasAnnounced || !(error instanceof ApiError) || error.status !== 404) throw error;
         // The watch says when it comes back.
@@ -258,13 +265,17 @@ export class KubernetesLeases implements LeaseSource {
       }
       const difference = this.#difference();
       if (difference === undefined) return;
-      this.#took((await this.#patch(annotationsPatch(difference))).object);
+      await this.#take(this.#patch(annotationsPatch(difference)));
       if (wasAnnounced) this.#options.onRepair(`annotations written again: ${Object.keys(difference).join(', ')}`);
     });
   }
 
   /** The own Node, as an answer has it. */
-  #took(object: unknown): void {
+  async #take(answer: Promise<{ readonly object: unknown }>): Promise<void> {
+    const heard = this.#heardVersion;
+    const { object } = await answer;
+    // Somebody may have changed it behind what is answered, and the watch was faster.
+    if (this.#heardVersion !== heard && this.#heardVersion !== versionOf(object)) this.#isOutdated = true;
     this.#own = readNodeLease(object, { prefix: this.#options.prefix, ipv4: true, ipv6: true }).own;
     this.#hasCondition = hasNetworkCondition(object);
   }
@@ -272,7 +283,7 @@ export class KubernetesLeases implements LeaseSource {
   async available(): Promise<void> {
     if (!this.#options.setsCondition) return;
     await this.#persist('telling that the network of this node is available', async () => {
-      this.#took((await this.#patch(networkAvailablePatch(new Date()))).object);
+      await this.#take(this.#patch(networkAvailablePatch(new Date())));
     });
     this.#available = true;
   }

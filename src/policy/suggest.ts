@@ -2,14 +2,15 @@
  * The NetworkPolicy that would admit a flow that is refused: as narrow as policies can be written, and with no other effect.
  *
  * What it promises: with the suggestions added, {@link evaluate} allows the flow, and no pod is isolated that was not before. The
- * second is kept by construction: a suggestion selects no pod that the policy does not select on whose account the flow is refused.
+ * second is kept by construction: a suggestion selects no pod that the policy does not select on whose account the flow is refused. (Not where other
+ * pods of the node claim the pod's address: what selects one of them and not the others makes a dispute of it, row 40.)
  */
 import { type Address, familyOf, formatAddress, widthOf } from './address.ts';
 import { evaluate, type Question, type Refused, type Verdict } from './evaluate.ts';
 import { hashOfText, type Labels } from './labels.ts';
 import type { Direction, Pod, Policy } from './objects.ts';
 import { isLabelKey, isLabelValue, type Requirement } from './selector.ts';
-import { NAMESPACE_NAME_LABEL, type World } from './world.ts';
+import { isDisputed, NAMESPACE_NAME_LABEL, type World } from './world.ts';
 
 /** metav1.LabelSelector. */
 export interface SelectorManifest {
@@ -85,7 +86,8 @@ export function suggestPolicy(world: World, question: Question, verdict: Verdict
     const refused = verdict[direction];
     const isEgress = direction === 'egress';
     const subject = world.podAt(isEgress ? question.source : question.destination);
-    if (refused.reason !== 'refused' || subject === undefined) return [];
+    // Where an address is disputed no policy helps (row 40).
+    if (refused.reason !== 'refused' || subject === undefined || isDisputed(refused.policies)) return [];
     return [suggestionFor(world, direction, question, subject, isEgress ? question.destination : question.source, refused)];
   });
 }

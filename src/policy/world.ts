@@ -86,17 +86,18 @@ function isWithin(address: Address, prefixes: readonly Prefix[]): boolean {
 
 /**
  * What isolates a pod that claims an address that others on its node claim too: nobody can tell whose a packet is, so the isolation of each of
- * them holds (row 40). Where the same policies isolate all that are isolated, those do; else what one of them admits is not admitted by another, for
- * all that anybody knows, and nothing is.
+ * them holds (row 40). Where the others that are isolated are so by the same policies as this one, those decide; else what one of them admits is not
+ * admitted by another, for all that anybody knows, and nothing is.
  *
  * @param own policies that isolate the pod itself
  * @param rivals of each of the others those that isolate it
  */
 export function togetherWith(own: readonly Policy[], rivals: Iterable<readonly Policy[]>): readonly Policy[] {
-  const lists = [own, ...rivals].filter(({ length }) => length > 0);
-  const [first = own] = lists;
-  if (lists.every((list) => isSameList(list, first))) return first;
-  return [...new Set(lists.flat())].toSorted((a, b) => compareText(keyOf(a), keyOf(b))).map((policy) => closed(policy, DISPUTED));
+  const lists = [...rivals].filter(({ length }) => length > 0);
+  if (lists.every((list) => isSameList(list, own))) return own;
+  return [...new Set([...own, ...lists.flat()])]
+    .toSorted((a, b) => compareText(keyOf(a), keyOf(b)))
+    .map((policy) => closed(policy, DISPUTED));
 }
 
 /** Whether several pods claim an address, and different policies isolate them. @param isolating of one of them, as {@link World} says */

@@ -77,6 +77,8 @@ describeWithApi('leases of a cluster', function () {
   let heard: Heard;
   let leases: KubernetesLeases;
   const repairs: string[] = [];
+  /** Between an answer of the server and whoever has asked. */
+  let answered: (method: string) => Promise<void>;
 
   before(async () => {
     state = mkdtempSync(join(tmpdir(), 'sluice-api-'));
@@ -97,8 +99,16 @@ describeWithApi('leases of a cluster', function () {
     for (const { metadata } of (object as { items: NodeObject[] }).items) await deleteNode(metadata.name);
     client = await ApiClient.open({ file: api.kubeconfig('admin', { url: proxy.url, name: 'by-proxy' }), userAgent: 'sluice-test' });
     heard = new Heard();
+    answered = async () => undefined;
     leases = new KubernetesLeases({
-      client,
+      client: {
+        get: (request) => client.get(request),
+        async call(call) {
+          const answer = await client.call(call);
+          await answered(call.method);
+          return answer;
+        },
+      },
       node: OWN,
       conf: CONF,
       prefix: PREFIX,
@@ -325,6 +335,23 @@ describeWithApi('leases of a cluster', function () {
       await annotate(OWN, { [`${PREFIX}/public-ip`]: null });
       await soon(async () => (await own()).metadata.annotations?.[`${PREFIX}/public-ip`] === '172.18.0.1', 'the annotation');
       assert.equal((await own()).status?.conditions?.find(({ type }) => type === 'NetworkUnavailable')?.reason, 'NoRouteCreated');
+    });
+
+    it('come back where somebody changes them again while they are written, and the watch is faster than the answer', async () => {
+      await announced();
+      const address = `${PREFIX}/public-ip`;
+      let changed = 0;
+      answered = async (method) => {
+        if (method !== 'PATCH' || changed > 0) return;
+        changed++;
+        const known = heard.owns.length;
+        await annotate(OWN, { [address]: '192.0.2.2' });
+        // Of what was written, and of this.
+        await eventually(() => heard.owns.length >= known + 2, 'the watch has brought both');
+      };
+      await annotate(OWN, { [address]: '192.0.2.1' });
+      await eventually(() => changed === 1, 'it is written');
+      await eventually(isTold, 'the annotation');
     });
 
     it('cost little where somebody changes them again and again', async () => {
