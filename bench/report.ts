@@ -3,7 +3,6 @@ import { type ApiResult, type ApiStart, medianStart } from './api/api.ts';
 import type { ChangesResult } from './changes/changes.ts';
 import type { ColdStartResult } from './cold-start/cold-start.ts';
 import type { ForwardingResult } from './forwarding/forwarding.ts';
-import type { LiveFlowsResult } from './live-flows/live-flows.ts';
 import type { Machine } from './machine.ts';
 import type { NetworkResult } from './network/network.ts';
 import { OURS, type ThroughputResult, withinNoise } from './network/throughput.ts';
@@ -30,7 +29,6 @@ export interface BenchResult {
   readonly udpProxy?: UdpProxyResult;
   readonly observe?: ObserveResult;
   readonly explain?: ExplainResult;
-  readonly liveFlows?: LiveFlowsResult;
 }
 
 export interface Target {
@@ -41,22 +39,7 @@ export interface Target {
 }
 
 export function report(result: BenchResult): string {
-  const {
-    machine,
-    quick,
-    forwarding,
-    changes,
-    coldStart,
-    program,
-    api,
-    network,
-    throughput,
-    udpProxy,
-    observe,
-    matrix,
-    explain,
-    liveFlows,
-  } = result;
+  const { machine, quick, forwarding, changes, coldStart, program, api, network, throughput, udpProxy, observe, matrix, explain } = result;
   const sections = [
     `Linux ${machine.kernel}, ${machine.cores} × ${machine.processor}, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Node ${machine.node}`,
   ];
@@ -72,7 +55,6 @@ export function report(result: BenchResult): string {
   if (observe !== undefined) sections.push(observeSection(observe));
   if (explain !== undefined) sections.push(explainSection(explain));
   if (matrix !== undefined) sections.push(matrixSection(matrix));
-  if (liveFlows !== undefined) sections.push(liveFlowsSection(liveFlows));
   const reached = targets(result);
   if (reached.length > 0 && !quick) {
     const rows = reached.map(({ what, wanted, measured, met }) => [what, wanted, measured, met ? 'yes' : 'NO']);
@@ -137,21 +119,6 @@ function observeSection({ plan, states, clockRatio, ratio, shownPerSecond }: Obs
       `${number(plan.rounds)} rounds. Shown: ${number(shownPerSecond)} a second, of ${number(plan.refusingPods)} pods that refuse.`,
   ];
   return `### Observed while a flood is refused\n\n${table(header, rows)}\n\n${notes.join('\n')}`;
-}
-
-function liveFlowsSection({ policies, pods, cut }: LiveFlowsResult): string {
-  const rows = pods.map(({ flows, change, longestStallMs }) => [
-    number(flows),
-    `${ms(change.p50)} / ${ms(change.p99)}`,
-    ms(longestStallMs),
-    number(change.count),
-  ]);
-  const header = ['live flows of the pod', 'due to in force, p50 / p99', 'longest stall', 'changes'];
-  const notes =
-    `${number(cut.flows)} flows cut at once: ${number(cut.cut)} are cut, the last after ${(median(cut.lastCutMs) / 1000).toFixed(2)} s ` +
-    `(${cut.lastCutMs.map((each) => (each / 1000).toFixed(2)).join(', ')}); others’ changes meanwhile ${ms(cut.others.p50)} / ${ms(cut.others.p99)} ms; ` +
-    `memory ${mb(cut.peakBytes)} at its peak, ${mb(cut.growthBytes)} more than before.`;
-  return `### A change on a pod that ${number(policies)} policies select (ms)\n\n${table(header, rows)}\n\n${notes}`;
 }
 
 function forwardingSection({ variants, loadUs, missing }: ForwardingResult): string {
@@ -274,7 +241,6 @@ export function targets({
   observe,
   matrix,
   explain,
-  liveFlows,
 }: BenchResult): Target[] {
   const targets: Target[] = [];
   const target = (what: string, wanted: string, measured: string, met: boolean): number => targets.push({ what, wanted, measured, met });
@@ -343,16 +309,6 @@ export function targets({
     if (asked === undefined) continue;
     const what = `explain beside ${number(explain?.shape.pods ?? 0)} pods, from ${asked.name}`;
     target(what, `≤ ${wanted / 1000} s`, `${(asked.ms.median / 1000).toFixed(2)} s`, asked.ms.median <= wanted);
-  }
-  for (const { flows, change } of liveFlows?.pods ?? []) {
-    const what = `a change on a pod with ${number(flows)} live flows: p50 / p99`;
-    target(what, '≤ 5 / ≤ 20 ms', `${ms(change.p50)} / ${ms(change.p99)} ms`, change.p50 <= 5 && change.p99 <= 20);
-  }
-  if (liveFlows !== undefined) {
-    const { flows, cut, others, lastCutMs } = liveFlows.cut;
-    const last = median(lastCutMs);
-    target(`${number(flows)} flows cut at once: the last`, '≤ 2 s', `${(last / 1000).toFixed(2)} s`, last <= 2_000 && cut === flows);
-    target('the same: others’ changes, p99', '≤ 100 ms', `${ms(others.p99)} ms`, others.p99 <= 100);
   }
   return targets;
 }

@@ -4,7 +4,7 @@
  *     npm run bench
  *     npm run bench -- --only a        a: connections, b: changes, c: cold start, d: the program, e: an API server,
  *                                      f: the network, g: the proxy of its udp backend, h: sluice observe,
- *                                      i: sluice matrix, j: sluice explain, k: live flows;
+ *                                      i: sluice matrix, j: sluice explain;
  *                                      may be given several times
  *     npm run bench -- --quick         each part in its smallest form, to see that it works
  *
@@ -17,7 +17,6 @@ import { CHANGES_PLAN, measureChanges, QUICK_CHANGES_PLAN } from './changes/chan
 import { COLD_START_PLAN, measureColdStart, QUICK_COLD_START_PLAN } from './cold-start/cold-start.ts';
 import { FORWARDING_PLAN, measureForwarding, QUICK_FORWARDING_PLAN } from './forwarding/forwarding.ts';
 import { EXPLAIN_PLAN, measureExplain, QUICK_EXPLAIN_PLAN } from './explain.ts';
-import { LIVE_FLOWS_PLAN, measureLiveFlows, QUICK_LIVE_FLOWS_PLAN } from './live-flows/live-flows.ts';
 import { thisMachine } from './machine.ts';
 import { MATRIX_PLAN, measureMatrix, QUICK_MATRIX_PLAN } from './matrix.ts';
 import { measureNetwork, NETWORK_PLAN, QUICK_NETWORK_PLAN } from './network/network.ts';
@@ -27,7 +26,7 @@ import { measureProgram, PROGRAM_PLAN, QUICK_PROGRAM_PLAN } from './program.ts';
 import { type BenchResult, report } from './report.ts';
 import { measureUdpProxy, QUICK_UDP_PROXY_PLAN, UDP_PROXY_PLAN } from './udp-proxy/udp-proxy.ts';
 
-const PARTS = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k'];
+const PARTS = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j'];
 const RESULTS = new URL('results/', import.meta.url);
 
 const { values } = parseArgs({
@@ -69,8 +68,6 @@ if (only.includes('h'))
 if (only.includes('i')) result = { ...result, matrix: measureMatrix(quick ? QUICK_MATRIX_PLAN : MATRIX_PLAN, progress('matrix')) };
 if (only.includes('j'))
   result = { ...result, explain: await measureExplain(quick ? QUICK_EXPLAIN_PLAN : EXPLAIN_PLAN, progress('explain')) };
-if (only.includes('k'))
-  result = { ...result, liveFlows: await measureLiveFlows(quick ? QUICK_LIVE_FLOWS_PLAN : LIVE_FLOWS_PLAN, progress('live flows')) };
 
 mkdirSync(RESULTS, { recursive: true });
 const file = new URL(`${startedAt.toISOString().replaceAll(':', '')}.json`, RESULTS);

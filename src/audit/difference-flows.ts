@@ -1,7 +1,6 @@
 /** What a change of objects does to the live flows of a node: judged as the agent's sweep judges them, by the same function. */
 import { Conntrack, type Flow, KernelError } from 'nftables-js';
-import { cutBy, questionOf } from '../enforcement/conntrack/flow-sweep.ts';
-import { type FlowJudge, mayGoOn } from '../enforcement/conntrack/flow-verdicts.ts';
+import { cutBy, type FlowJudge, mayGoOn, questionOf } from '../enforcement/conntrack/flow-sweep.ts';
 import { SluiceError, systemErrorCode } from '../errors.ts';
 import type { Question } from '../policy/evaluate.ts';
 

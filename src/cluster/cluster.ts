@@ -86,7 +86,6 @@ export class Cluster implements World {
   #podCount = 0;
   #policyCount = 0;
   #localPods = 0;
-  #version = 0;
   /** The batch that is being applied: every pod it touches, with the state before. */
   #touched = new Map<PodRecord, Member | undefined>();
   #touchedLocal = new Set<PodRecord>();
@@ -95,11 +94,6 @@ export class Cluster implements World {
     this.node = node;
     this.#budgets = budgets;
     this.#owners = new AddressOwners({ node, nodeOf: (name) => this.#nodes.get(name) });
-  }
-
-  /** Another after each batch: what was concluded in one state is not to be used in the next. */
-  get version(): number {
-    return this.#version;
   }
 
   get podCount(): number {
@@ -127,7 +121,6 @@ export class Cluster implements World {
 
   /** Takes a batch of events in. Labels of whatever object count from then on, without a change of any policy (row 38). */
   apply(events: Iterable<SourceEvent>): ClusterChanges {
-    this.#version++;
     const policies = new Map<string, Change<Policy>>();
     this.#touched = new Map();
     this.#touchedLocal = new Set();

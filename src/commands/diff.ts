@@ -6,8 +6,7 @@ import { type FlowDifference, flowDifference, withLiveFlows } from '../audit/dif
 import { type Applied, apply, readChange, remove } from '../audit/difference-objects.ts';
 import { differenceOf } from '../audit/difference.ts';
 import type { Inventory } from '../audit/inventory.ts';
-import { DEFAULT_CUT_MARK } from '../enforcement/conntrack/flow-sweep.ts';
-import type { FlowJudge } from '../enforcement/conntrack/flow-verdicts.ts';
+import { DEFAULT_CUT_MARK, type FlowJudge } from '../enforcement/conntrack/flow-sweep.ts';
 import { SluiceError } from '../errors.ts';
 import { paintFor } from '../output/colour.ts';
 import { formatDocument } from '../output/document.ts';

@@ -11,11 +11,12 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cluster } from '../cluster/cluster.ts';
+import type { Address } from '../policy/address.ts';
 import type { NodeRuleset } from '../ruleset/node-ruleset.ts';
 import { isEmpty, type RulesetChanges } from '../ruleset/objects.ts';
 import type { RulesetUpdate } from '../ruleset/update.ts';
 import type { SourceEvent } from '../sources/source.ts';
-import type { FlowSweep, SweepResult, SweepScope } from './conntrack/flow-sweep.ts';
+import type { FlowSweep, SweepResult } from './conntrack/flow-sweep.ts';
 import type { CommitReport, Enforcement } from './enforcement.ts';
 import { EventQueue } from './event-queue.ts';
 import { RefusedPolicies } from './refused-policies.ts';
@@ -81,10 +82,10 @@ export class Reconciler {
   /** For the second sweep: the addresses of every commit since the last one; `all` where any would not do. */
   #sweepAgain: SweepScope | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
-  /** Addresses that wait for their first sweep, because another goes on or was only just; with them a timer. */
+  /** Addresses that wait for their first sweep, because the last one was only just; with them a timer. */
   #sweepDue: SweepScope | undefined;
   #sweepDueTimer: NodeJS.Timeout | undefined;
-  /** A look at flows, while it goes on: no other begins until it ends. */
+  /** A look at all flows, while it goes on: no other sweep begins until it ends. */
   #sweeping: Promise<void> | undefined;
   /** Resolved when those that wait have been swept; undefined while none do. */
   #dueOver: PromiseWithResolvers<void> | undefined;
@@ -229,8 +230,8 @@ export class Reconciler {
   }
 
   /**
-   * Begins at once, unless another goes on or sweeps would then take more than their share: the kernel walks its whole table for each, and a hundred
-   * commits a second would be a backlog of a second every second. Then the addresses wait together for the next one, which one listing may serve.
+   * At once, unless sweeps would then take more than their share: the kernel walks its whole table for each, and a hundred commits a
+   * second would be a backlog of a second every second. Then the addresses wait together for the next one.
    */
   #sweepSoon(addresses: SweepScope): void {
     if (this.#sweeping === undefined && this.#sweepDue === undefined && this.#sweepWaitMs() <= 0) {
@@ -242,7 +243,7 @@ export class Reconciler {
     this.#scheduleDue();
   }
 
-  /** A look at flows says itself when it is over. */
+  /** A look at all flows says itself when it is over. */
   #scheduleDue(): void {
     if (this.#sweepDue === undefined || this.#sweeping !== undefined) return;
     this.#sweepDueTimer ??= setTimeout(
@@ -282,8 +283,17 @@ export class Reconciler {
     const { sweep } = this.#options;
     if (sweep === undefined) return;
     const startedAt = performance.now();
+    if (addresses !== 'all') {
+      try {
+        this.#swept(sweep.sweep(addresses));
+      } catch (error) {
+        this.#sweepFailed(error);
+      }
+      this.#sweepEnded(startedAt);
+      return;
+    }
     this.#sweeping = sweep
-      .sweep(addresses, this.#stopping.signal)
+      .sweepAll(this.#stopping.signal)
       .then((result) => this.#swept(result))
       .catch((error: unknown) => this.#sweepFailed(error))
       .then(() => {
@@ -310,6 +320,9 @@ export class Reconciler {
     this.#sweepBudgetMs = Math.max(-SWEEP_BURST_MS, this.#sweepBudgetMs - (performance.now() - startedAt));
   }
 }
+
+/** Whose flows are judged. */
+type SweepScope = ReadonlySet<Address> | 'all';
 
 function together(a: SweepScope | undefined, b: SweepScope): SweepScope {
   if (a === undefined) return b;

@@ -90,7 +90,7 @@ export function verdictOf(egress: DirectionVerdict, ingress: DirectionVerdict): 
 }
 
 /** A question, and whose its addresses are. */
-export interface Flow extends Question {
+interface Flow extends Question {
   readonly sourcePod: Pod | undefined;
   readonly destinationPod: Pod | undefined;
 }
@@ -102,21 +102,6 @@ const SAME_POD: Allowed = { allowed: true, reason: 'same-pod' };
 const OWN_NODE: Allowed = { allowed: true, reason: 'own-node' };
 
 function evaluateDirection(world: World, flow: Flow, direction: Direction): DirectionVerdict {
-  const asked = askedAbout(world, flow, direction);
-  if ('allowed' in asked) return asked;
-  const [otherAddress, other] = direction === 'egress' ? [flow.destination, flow.destinationPod] : [flow.source, flow.sourcePod];
-  // Row 25: policies unite; the first rule that admits decides.
-  for (const policy of asked) {
-    for (const rule of policy[direction] ?? []) {
-      const admitted = ruleAdmits(world, policy, rule, flow, otherAddress, other);
-      if (admitted !== undefined) return admitted;
-    }
-  }
-  return { allowed: false, reason: 'refused', policies: asked };
-}
-
-/** The policies whose rules decide about a flow in a direction, or why none is asked. */
-export function askedAbout(world: World, flow: Flow, direction: Direction): Allowed | readonly Policy[] {
   const isEgress = direction === 'egress';
   const subject = isEgress ? flow.sourcePod : flow.destinationPod;
   const subjectAddress = isEgress ? flow.source : flow.destination;
@@ -131,7 +116,15 @@ export function askedAbout(world: World, flow: Flow, direction: Direction): Allo
   if (isolating.length === 0) return NOT_ISOLATED;
   // Row 28: its own node, and no other. An address that a pod owns is that pod's.
   if (other === undefined && subject.node !== '' && world.nodeAt(otherAddress)?.name === subject.node) return OWN_NODE;
-  return isolating;
+
+  // Row 25: policies unite; the first rule that admits decides.
+  for (const policy of isolating) {
+    for (const rule of policy[direction] ?? []) {
+      const admitted = ruleAdmits(world, policy, rule, flow, otherAddress, other);
+      if (admitted !== undefined) return admitted;
+    }
+  }
+  return { allowed: false, reason: 'refused', policies: isolating };
 }
 
 /** Undefined: it does not. */

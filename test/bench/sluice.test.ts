@@ -5,7 +5,6 @@ import { CHANGES } from '../../bench/changes/protocol.ts';
 import { measureColdStart, QUICK_COLD_START_PLAN } from '../../bench/cold-start/cold-start.ts';
 import { measureForwarding } from '../../bench/forwarding/forwarding.ts';
 import { BASELINE } from '../../bench/forwarding/variants.ts';
-import { measureLiveFlows, QUICK_LIVE_FLOWS_PLAN } from '../../bench/live-flows/live-flows.ts';
 import { thisMachine } from '../../bench/machine.ts';
 import { measureMatrix, QUICK_MATRIX_PLAN } from '../../bench/matrix.ts';
 import { measureObserve, QUICK_OBSERVE_PLAN, STATES } from '../../bench/observe/observe.ts';
@@ -75,17 +74,6 @@ describe('the benchmarks', () => {
       assert.equal(refusedPerSecond.median > 0, state !== 'nobody is refused');
     }
     assert.ok(shownPerSecond > 0);
-  });
-
-  it('change a pod with live flows, and cut all that it has', async () => {
-    const plan = { ...QUICK_LIVE_FLOWS_PLAN, policies: 5, changes: 5 };
-    const { pods, cut } = await measureLiveFlows(plan, silent);
-    assert.deepEqual(
-      pods.map(({ flows, change }) => [flows, change.count]),
-      plan.flows.map((flows) => [flows, 5]),
-    );
-    assert.equal(cut.cut, plan.cutFlows);
-    assert.ok(cut.others.count > 0 && cut.lastCutMs.every((ms) => ms > 0));
   });
 
   it('report what was measured, and whether it is what was wanted', () => {

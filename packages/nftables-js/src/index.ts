@@ -11,7 +11,7 @@ export { rangeElements } from './nftables/element.ts';
 export { describeOperation, TransactionError, type TransactionOptions } from './transaction.ts';
 
 // What listens, and conntrack.
-export { Conntrack, type ConntrackCount, type FlowOutcome } from './conntrack/conntrack.ts';
+export { Conntrack, type FlowOutcome } from './conntrack/conntrack.ts';
 export type { FlowChange, FlowKey, MaskedLabels, MaskedMark } from './conntrack/change.ts';
 export { ConntrackEvents, type ConntrackEventsOptions, type FlowEvent, type FlowEventKind } from './conntrack/events.ts';
 export type { FlowFilter, TupleFilter } from './conntrack/filter.ts';

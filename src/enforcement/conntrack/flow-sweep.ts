@@ -14,10 +14,10 @@
  */
 import { type Conntrack, type Flow, type FlowChange, hasLabel, KernelError, labelBits } from 'nftables-js';
 import { type Address, addressBytes, addressFromBytes, familyOf } from '../../policy/address.ts';
-import type { Question } from '../../policy/evaluate.ts';
-import type { Protocol } from '../../policy/objects.ts';
+import { evaluate, type Question } from '../../policy/evaluate.ts';
+import type { Pod, Protocol } from '../../policy/objects.ts';
+import type { World } from '../../policy/world.ts';
 import { TimeSlices } from '../../time-slices.ts';
-import { FlowVerdicts, type MovingFlowJudge } from './flow-verdicts.ts';
 
 /** The label of a flow that is cut. High, because people who use labels begin at 0. */
 export const CUT_LABEL = 100;
@@ -30,15 +30,18 @@ const NO_LABEL = new Uint8Array(CUT.length);
  * For IPv6 it cannot (see FlowFilter): one listing of that family serves them all.
  */
 const FILTERED_ADDRESSES = 4;
-/** In a table of so few entries, one listing of them all is cheaper than two: the kernel walks as many buckets for each. */
-const FEW_ENTRIES = 2_000;
 
 const PROTOCOLS: Readonly<Record<number, Protocol>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 58: 'ICMP', 132: 'SCTP' };
 
-/** Whose flows are judged. */
-export type SweepScope = ReadonlySet<Address> | 'all';
+/** Of whom live flows are judged: the pods of one node, in one state of the cluster. */
+export interface FlowJudge {
+  readonly world: World;
+  readonly node: string;
+  /** Whether what a local pod refuses is let through; absent: it never is. */
+  readonly isAudited?: ((pod: Pod) => boolean) | undefined;
+}
 
-export interface SweepOptions extends MovingFlowJudge {
+export interface SweepOptions extends FlowJudge {
   readonly conntrack: Conntrack;
   /** The bit of the ct mark that stands in for the label; nothing else on the node may use it. */
   readonly cutMark: number;
@@ -52,6 +55,19 @@ export function questionOf(flow: Flow): Question {
     protocol: PROTOCOLS[flow.original.protocol] ?? 'other',
     port: flow.reply.sourcePort,
   };
+}
+
+/**
+ * Whether a flow may go on. One that has no end here which refuses anything may go on as far as this node goes: if it is cut, then on
+ * account of a pod that had the address before, or before it was audited.
+ */
+export function mayGoOn(question: Question, { world, node, isAudited }: FlowJudge): boolean {
+  const isEnforced = (pod: Pod | undefined): boolean => pod?.node === node && isAudited?.(pod) !== true;
+  const judgesSource = isEnforced(world.podAt(question.source));
+  const judgesDestination = isEnforced(world.podAt(question.destination));
+  if (!judgesSource && !judgesDestination) return true;
+  const verdict = evaluate(world, question);
+  return (!judgesSource || verdict.egress.allowed) && (!judgesDestination || verdict.ingress.allowed);
 }
 
 /** How a flow is marked as cut, by label or in its place by mark; neither: it is not. */
@@ -101,50 +117,39 @@ export class FlowSweep {
     return this.#mayHaveCut;
   }
 
-  /**
-   * Judges the flows that have one of these addresses at either end, or all, a slice of time after the other: there may be hundreds of thousands, and
-   * whoever waits for the event loop meanwhile need not wait for them. Until it resolves no other sweep may begin.
-   *
-   * The cluster may change between two slices. A flow is judged by the state of the moment; what was judged before a change has to be judged again
-   * for the addresses that the change touches, what it allows included ({@link mayHaveCut} says so before the first flow is cut).
-   *
-   * @param signal ends it early
-   */
-  async sweep(scope: SweepScope, signal?: AbortSignal): Promise<SweepResult> {
+  /** Judges the flows that have one of these addresses at either end, at once. */
+  sweep(addresses: ReadonlySet<Address>): SweepResult {
     const tally = new Tally();
-    const verdicts = new FlowVerdicts(this.#options);
-    // One batch is being marked while the next is judged.
-    let marking = Promise.resolve();
-    try {
-      for await (const flows of this.#listed(scope)) {
-        await this.#judgeSome(flows, scope, verdicts, tally);
-        await marking;
-        marking = this.#mark(tally);
-        marking.catch(() => undefined);
-        if (signal?.aborted === true) break;
-      }
-    } finally {
-      await marking;
-    }
-    if (scope === 'all') this.#mayHaveCut = tally.cut + tally.stayCut + tally.failures.length > 0 || signal?.aborted === true;
+    for (const flow of this.#flows(addresses)) this.#take(flow, addresses, tally);
+    for (const each of this.#apply(tally.takeChanges())) tally.failures.push(each);
+    if (tally.cut + tally.stayCut > 0) this.#mayHaveCut = true;
     return tally;
   }
 
-  async #judgeSome(flows: readonly Flow[], scope: SweepScope, verdicts: FlowVerdicts, tally: Tally): Promise<void> {
+  /**
+   * Judges all flows, a slice of time after the other: there may be hundreds of thousands, and whoever waits for the event loop
+   * meanwhile need not wait for them. Until it resolves no other sweep may begin; what policy changes meanwhile has to be judged after.
+   */
+  async sweepAll(signal?: AbortSignal): Promise<SweepResult> {
+    const tally = new Tally();
     const slices = new TimeSlices();
-    for (const flow of flows) {
-      const question = questionOf(flow);
-      if (scope !== 'all' && !scope.has(question.source) && !scope.has(question.destination)) continue;
-      if (!verdicts.isPrepared(question)) for (const _ of verdicts.prepare(question)) if (slices.isOver) await slices.pause();
-      if (slices.isOver) await slices.pause();
-      this.#take(flow, verdicts.mayGoOn(question), tally);
+    for (const flow of this.#options.conntrack.flows()) {
+      this.#take(flow, undefined, tally);
+      if (!slices.isOver) continue;
+      for (const each of this.#apply(tally.takeChanges())) tally.failures.push(each);
+      await slices.pause();
+      if (signal?.aborted === true) break;
     }
+    for (const each of this.#apply(tally.takeChanges())) tally.failures.push(each);
+    this.#mayHaveCut = tally.cut + tally.stayCut > 0 || signal?.aborted === true;
+    return tally;
   }
 
-  #take(flow: Flow, allowed: boolean, tally: Tally): void {
+  #take(flow: Flow, addresses: ReadonlySet<Address> | undefined, tally: Tally): void {
+    const allowed = this.#judge(flow, addresses);
+    if (allowed === undefined) return;
     tally.judged++;
     const { labelled, marked } = cutBy(flow, this.#options.cutMark);
-    if (!allowed) this.#mayHaveCut = true;
     if (!allowed && (labelled || marked)) tally.stayCut++;
     if (!allowed && !labelled && !marked) {
       tally.cut++;
@@ -156,35 +161,43 @@ export class FlowSweep {
     }
   }
 
-  async *#listed(scope: SweepScope): AsyncGenerator<readonly Flow[]> {
+  *#flows(addresses: ReadonlySet<Address>): Generator<Flow> {
     const { conntrack } = this.#options;
-    if (scope === 'all' || scope.size > FILTERED_ADDRESSES || (await conntrack.countAsync()).entries <= FEW_ENTRIES) {
-      yield* conntrack.flowsAsync();
+    if (addresses.size > FILTERED_ADDRESSES) {
+      yield* conntrack.flows();
       return;
     }
-    if ([...scope].some((address) => familyOf(address) === 6)) yield* conntrack.flowsAsync({ family: 'ip6' });
-    for (const address of scope) {
+    if ([...addresses].some((address) => familyOf(address) === 6)) yield* conntrack.flows({ family: 'ip6' });
+    for (const address of addresses) {
       if (familyOf(address) === 6) continue;
       const source = addressBytes(address);
-      yield* conntrack.flowsAsync({ family: 'ip', original: { source } });
+      yield* conntrack.flows({ family: 'ip', original: { source } });
       // Those that one of the addresses opened have been listed by it. (Their ids would not tell: ids are hashes, and collide.)
-      for await (const flows of conntrack.flowsAsync({ family: 'ip', reply: { source } }))
-        yield flows.filter((flow) => !scope.has(addressFromBytes(flow.original.source)));
+      for (const flow of conntrack.flows({ family: 'ip', reply: { source } })) {
+        if (!addresses.has(addressFromBytes(flow.original.source))) yield flow;
+      }
     }
   }
 
-  /** Tells the kernel what has been found. */
-  async #mark(tally: Tally): Promise<void> {
+  /** Whether a flow may go on. Undefined: not a flow that is asked about. */
+  #judge(flow: Flow, addresses: ReadonlySet<Address> | undefined): boolean | undefined {
+    const question = questionOf(flow);
+    if (addresses !== undefined && !addresses.has(question.source) && !addresses.has(question.destination)) return undefined;
+    return mayGoOn(question, this.#options);
+  }
+
+  #apply(changes: readonly FlowChange[]): KernelError[] {
     const { conntrack, cutMark } = this.#options;
-    const changes = tally.takeChanges();
+    const failures: KernelError[] = [];
     const marks: FlowChange[] = [];
-    for (const [index, outcome] of (await conntrack.applyAsync(changes)).entries()) {
+    for (const [index, outcome] of conntrack.apply(changes).entries()) {
       const change = changes[index];
-      if (outcome instanceof KernelError) tally.failures.push(outcome);
+      if (outcome instanceof KernelError) failures.push(outcome);
       else if (outcome === 'no-labels' && change?.change === 'labels' && change.labels.value === CUT) {
         marks.push({ change: 'mark', flow: change.flow, mark: { value: cutMark, mask: cutMark } });
       }
     }
-    for (const outcome of await conntrack.applyAsync(marks)) if (outcome instanceof KernelError) tally.failures.push(outcome);
+    for (const outcome of conntrack.apply(marks)) if (outcome instanceof KernelError) failures.push(outcome);
+    return failures;
   }
 }

@@ -33,10 +33,6 @@ const REQUESTS_PER_DATAGRAM = 64;
 const ENOENT = 2;
 const ENOSPC = 28;
 const NFGENMSG_BYTES = 4;
-/** More than the kernel puts into one: it offers as much as it was last asked for, and 32 KiB at most. */
-const DATAGRAM_BYTES = 1 << 16;
-const LISTING = 'listing conntrack entries';
-const COUNTING = 'counting conntrack entries';
 
 export class Conntrack {
   readonly #requests: NetlinkSocket;
@@ -44,9 +40,6 @@ export class Conntrack {
   readonly #dumps: NetlinkSocket;
   /** True from the first entry of a listing to its end. */
   #listing = false;
-  /** True while a thread has the socket of requests. */
-  #requesting = false;
-  #closed = false;
 
   private constructor(requests: NetlinkSocket, dumps: NetlinkSocket) {
     this.#requests = requests;
@@ -57,20 +50,16 @@ export class Conntrack {
   static open(): Conntrack {
     const requests = NetlinkSocket.open(NETLINK_NETFILTER);
     try {
-      return new Conntrack(requests, NetlinkSocket.open(NETLINK_NETFILTER, { nonBlocking: true }));
+      return new Conntrack(requests, NetlinkSocket.open(NETLINK_NETFILTER));
     } catch (error) {
       requests.close();
       throw error;
     }
   }
 
-  /** Closes it; a listing that is going on is the last. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    // Not before: a thread would go on with whatever gets the descriptor next.
-    if (!this.#requesting) this.#requests.close();
-    if (!this.#listing) this.#dumps.close();
+    this.#requests.close();
+    this.#dumps.close();
   }
 
   /**
@@ -81,151 +70,76 @@ export class Conntrack {
    * @throws KernelError EPERM without CAP_NET_ADMIN
    */
   *flows(filter: FlowFilter = {}): Generator<Flow, void, undefined> {
-    this.#beginListing(filter);
+    const doing = 'listing conntrack entries';
+    if (this.#listing) throw new NetlinkError('ERR_BUSY', `${doing}: another listing has not been read to its end`);
+    if (filtersTuples(filter) && filter.family === undefined)
+      throw new NetlinkError('ERR_INVALID', `${doing}: a filter by tuple needs the family as well`);
+    this.#listing = true;
     let begun = false;
     try {
-      for (const flow of this.#dump(filter, true)) {
+      for (const flow of this.#dump(filter, true, doing)) {
         begun = true;
         yield flow;
       }
     } catch (error) {
-      if (begun || !mayBeTheFilter(error, filter)) throw error;
-      yield* this.#dump(filter, false);
+      // Refused because of the filter, perhaps; without it the answer is as right, and only slower.
+      if (begun || !filtersTuples(filter) || !(error instanceof KernelError) || error.code === 'EPERM') throw error;
+      yield* this.#dump(filter, false, doing);
     } finally {
-      this.#endListing();
+      this.#listing = false;
     }
   }
 
-  /**
-   * Like {@link flows}, without holding up the event loop while the kernel works: it walks its whole table before it can say that a filter holds for
-   * nothing, 60 ms where there are 250,000 entries. Some hundred flows at a time; while the caller looks at them the next are being read.
-   *
-   * @throws NetlinkError ERR_BUSY, and KernelError, as {@link flows}
-   */
-  async *flowsAsync(filter: FlowFilter = {}): AsyncGenerator<readonly Flow[], void, undefined> {
-    this.#beginListing(filter);
-    let begun = false;
-    try {
-      for await (const flows of this.#dumpAsync(filter, true)) {
-        begun = true;
-        yield flows;
-      }
-    } catch (error) {
-      if (begun || !mayBeTheFilter(error, filter)) throw error;
-      yield* this.#dumpAsync(filter, false);
-    } finally {
-      this.#endListing();
-    }
-  }
-
-  #beginListing(filter: FlowFilter): void {
-    if (this.#closed) throw new NetlinkError('ERR_CLOSED', `${LISTING}: the netlink socket is closed`);
-    if (this.#listing) throw new NetlinkError('ERR_BUSY', `${LISTING}: another listing has not been read to its end`);
-    if (filtersTuples(filter) && filter.family === undefined)
-      throw new NetlinkError('ERR_INVALID', `${LISTING}: a filter by tuple needs the family as well`);
-    this.#listing = true;
-  }
-
-  #endListing(): void {
-    this.#listing = false;
-    if (this.#closed) this.#dumps.close();
-  }
-
-  *#dump(filter: FlowFilter, filterTuples: boolean): Generator<Flow, void, undefined> {
+  *#dump(filter: FlowFilter, filterTuples: boolean, doing: string): Generator<Flow, void, undefined> {
     const socket = this.#dumps;
-    const dump = new Dump(filter, socket.nextSequence());
-    socket.send(dump.request(filterTuples), LISTING);
+    const sequence = socket.nextSequence();
+    const writer = new MessageWriter(256);
+    const start = writer.beginMessage(CT_GET, NLM_F_REQUEST | NLM_F_DUMP, sequence);
+    writer.raw(new Uint8Array([addressFamily(filter.family), 0, 0, 0]));
+    writeFilter(writer, filter, filterTuples);
+    writer.endMessage(start);
+    socket.send(writer.bytes(), doing);
+    let ended = false;
     try {
-      while (!dump.ended) yield* dump.read(socket.receive(LISTING));
+      for (;;) {
+        const datagram = socket.receive(doing);
+        if (datagram === undefined) throw new NetlinkError('ERR_NO_ANSWER', `${doing}: the kernel gave no answer`);
+        for (const message of readMessages(datagram)) {
+          if (message.sequence !== sequence) continue;
+          if (message.type === CT_NEW) {
+            const flow = readFlow(message.payload);
+            if (flow !== undefined && flowMatches(flow, filter)) yield flow;
+          } else if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
+            ended = true;
+            const errno = message.type === NLMSG_DONE ? doneErrno(message) : readAnswer(message).errno;
+            if (errno !== 0) throw new KernelError(errno, doing);
+            return;
+          }
+        }
+      }
     } finally {
       // Whoever stops early leaves the rest in the socket, and the kernel refuses the next listing until this one is at its end.
-      if (!dump.ended) while (socket.receive(LISTING) !== undefined);
-    }
-  }
-
-  async *#dumpAsync(filter: FlowFilter, filterTuples: boolean): AsyncGenerator<readonly Flow[], void, undefined> {
-    const socket = this.#dumps;
-    const dump = new Dump(filter, socket.nextSequence());
-    await socket.sendAsync(dump.request(filterTuples), LISTING);
-    const receive = (buffer: Uint8Array): Promise<Uint8Array | undefined> => {
-      const datagram = socket.receiveAsync(buffer, LISTING);
-      // It is waited for below; until then a failure is nobody's.
-      datagram.catch(() => undefined);
-      return datagram;
-    };
-    let [buffer, other] = [new Uint8Array(DATAGRAM_BYTES), new Uint8Array(DATAGRAM_BYTES)];
-    let next = receive(buffer);
-    try {
-      while (!dump.ended) {
-        const datagram = await next;
-        const flows = [...dump.read(datagram)];
-        [buffer, other] = [other, buffer];
-        if (!dump.ended) next = receive(buffer);
-        if (flows.length > 0) yield flows;
-      }
-    } finally {
-      while (!dump.ended && (await next.catch(() => undefined)) !== undefined) next = receive(buffer);
+      if (!ended) while (socket.receive(doing) !== undefined);
     }
   }
 
   /** How many entries there are, and how many there may be (net.netfilter.nf_conntrack_max; undefined before Linux 5.9). */
-  count(): ConntrackCount {
-    this.#checkFree(COUNTING);
-    let count: ConntrackCount = { entries: 0, max: undefined };
+  count(): { readonly entries: number; readonly max: number | undefined } {
+    let entries = 0;
+    let max: number | undefined;
     this.#requests.request(
       CT_GET_STATS,
       0,
       (writer) => writer.raw(new Uint8Array(NFGENMSG_BYTES)),
       (message) => {
-        if (message.type === CT_GET_STATS) count = readCount(message.payload);
+        if (message.type !== CT_GET_STATS) return;
+        const attributes = readAttributes(message.payload.subarray(NFGENMSG_BYTES));
+        entries = required(attributes, CTA_STATS_GLOBAL_ENTRIES, 'the number of conntrack entries').be32();
+        max = attributes.get(CTA_STATS_GLOBAL_MAX_ENTRIES)?.be32();
       },
-      COUNTING,
+      'counting conntrack entries',
     );
-    return count;
-  }
-
-  /**
-   * Like {@link count}, without holding up the event loop: whoever asks connection tracking for something waits in the kernel while anybody, in any
-   * network namespace, begins to list it.
-   *
-   * @throws NetlinkError ERR_BUSY while something else has been asked for that is not over
-   */
-  async countAsync(): Promise<ConntrackCount> {
-    const sequence = this.#requests.nextSequence();
-    const writer = new MessageWriter(64);
-    const start = writer.beginMessage(CT_GET_STATS, NLM_F_REQUEST | NLM_F_ACK, sequence);
-    writer.raw(new Uint8Array(NFGENMSG_BYTES));
-    writer.endMessage(start);
-    await this.#sendAsync(writer.bytes(), COUNTING);
-    let count: ConntrackCount = { entries: 0, max: undefined };
-    for (;;) {
-      const datagram = this.#requests.receive(COUNTING);
-      if (datagram === undefined) throw new NetlinkError('ERR_NO_ANSWER', `${COUNTING}: the kernel gave no answer`);
-      for (const message of readMessages(datagram)) {
-        if (message.sequence !== sequence) continue;
-        if (message.type === CT_GET_STATS) count = readCount(message.payload);
-        if (message.type !== NLMSG_ERROR) continue;
-        const { errno } = readAnswer(message);
-        if (errno !== 0) throw new KernelError(errno, COUNTING);
-        return count;
-      }
-    }
-  }
-
-  /** What is sent is worked off in a thread; the answers are there when it resolves. */
-  async #sendAsync(bytes: Uint8Array, doing: string): Promise<void> {
-    this.#checkFree(doing);
-    this.#requesting = true;
-    try {
-      await this.#requests.sendAsync(bytes, doing);
-    } finally {
-      this.#requesting = false;
-      if (this.#closed) this.#requests.close();
-    }
-  }
-
-  #checkFree(doing: string): void {
-    if (this.#requesting) throw new NetlinkError('ERR_BUSY', `${doing}: what was asked for before is not over; wait for it`);
+    return { entries, max };
   }
 
   /**
@@ -255,33 +169,18 @@ export class Conntrack {
   /** Makes many changes with few system calls. Each succeeds or fails on its own; the outcomes are in the order of the changes. */
   apply(changes: readonly FlowChange[]): FlowOutcome[] {
     const outcomes: FlowOutcome[] = [];
+    const writer = new MessageWriter(REQUESTS_PER_DATAGRAM * 160);
     for (let from = 0; from < changes.length; from += REQUESTS_PER_DATAGRAM) {
-      const batch = this.#batch(changes.slice(from, from + REQUESTS_PER_DATAGRAM));
-      this.#checkFree(batch.doing);
-      this.#requests.send(batch.bytes, batch.doing);
-      for (const outcome of this.#outcomes(batch)) outcomes.push(outcome);
-    }
-    return outcomes;
-  }
-
-  /**
-   * Like {@link apply}, without holding up the event loop while the kernel works (see {@link countAsync}).
-   *
-   * @throws NetlinkError ERR_BUSY while something else has been asked for that is not over
-   */
-  async applyAsync(changes: readonly FlowChange[]): Promise<FlowOutcome[]> {
-    const outcomes: FlowOutcome[] = [];
-    for (let from = 0; from < changes.length; from += REQUESTS_PER_DATAGRAM) {
-      const batch = this.#batch(changes.slice(from, from + REQUESTS_PER_DATAGRAM));
-      await this.#sendAsync(batch.bytes, batch.doing);
-      for (const outcome of this.#outcomes(batch)) outcomes.push(outcome);
+      writer.truncate(0);
+      this.#applySome(changes.slice(from, from + REQUESTS_PER_DATAGRAM), writer, outcomes);
     }
     return outcomes;
   }
 
   /** A success is not acknowledged, except that of the last request: by then the answers to all before it are there. */
-  #batch(changes: readonly FlowChange[]): ChangeBatch {
-    const writer = new MessageWriter(REQUESTS_PER_DATAGRAM * 160);
+  #applySome(changes: readonly FlowChange[], writer: MessageWriter, outcomes: FlowOutcome[]): void {
+    const doing = `changing ${changes.length} conntrack entries`;
+    const first = outcomes.length;
     const indexes = new Map<number, number>();
     for (const [index, change] of changes.entries()) {
       const sequence = this.#requests.nextSequence();
@@ -289,12 +188,9 @@ export class Conntrack {
       const start = writer.beginMessage(messageType(change), NLM_F_REQUEST | (index === changes.length - 1 ? NLM_F_ACK : 0), sequence);
       writeChange(writer, change);
       writer.endMessage(start);
+      outcomes.push('done');
     }
-    return { changes, indexes, bytes: writer.bytes(), doing: `changing ${changes.length} conntrack entries` };
-  }
-
-  #outcomes({ changes, indexes, doing }: ChangeBatch): FlowOutcome[] {
-    const outcomes: FlowOutcome[] = changes.map(() => 'done');
+    this.#requests.send(writer.bytes(), doing);
     for (;;) {
       const datagram = this.#requests.receive(doing);
       if (datagram === undefined) throw new NetlinkError('ERR_NO_ANSWER', `${doing}: the kernel gave no answer`);
@@ -303,81 +199,11 @@ export class Conntrack {
         const change = index === undefined ? undefined : changes[index];
         if (message.type !== NLMSG_ERROR || index === undefined || change === undefined) continue;
         const answer = readAnswer(message);
-        outcomes[index] = outcomeOf(answer.errno, change, answer.kernelMessage);
-        if (index === changes.length - 1) return outcomes;
+        outcomes[first + index] = outcomeOf(answer.errno, change, answer.kernelMessage);
+        if (index === changes.length - 1) return;
       }
     }
   }
-}
-
-/** Changes that go to the kernel in one datagram. */
-interface ChangeBatch {
-  readonly changes: readonly FlowChange[];
-  /** By sequence number. */
-  readonly indexes: ReadonlyMap<number, number>;
-  readonly bytes: Uint8Array;
-  readonly doing: string;
-}
-
-export interface ConntrackCount {
-  readonly entries: number;
-  readonly max: number | undefined;
-}
-
-function readCount(payload: Uint8Array): ConntrackCount {
-  const attributes = readAttributes(payload.subarray(NFGENMSG_BYTES));
-  return {
-    entries: required(attributes, CTA_STATS_GLOBAL_ENTRIES, 'the number of conntrack entries').be32(),
-    max: attributes.get(CTA_STATS_GLOBAL_MAX_ENTRIES)?.be32(),
-  };
-}
-
-/** One listing, as it is asked for and answered. */
-class Dump {
-  readonly #filter: FlowFilter;
-  readonly #sequence: number;
-  #ended = false;
-
-  constructor(filter: FlowFilter, sequence: number) {
-    this.#filter = filter;
-    this.#sequence = sequence;
-  }
-
-  /** Whether the kernel has said that this was all. */
-  get ended(): boolean {
-    return this.#ended;
-  }
-
-  request(filterTuples: boolean): Uint8Array {
-    const writer = new MessageWriter(256);
-    const start = writer.beginMessage(CT_GET, NLM_F_REQUEST | NLM_F_DUMP, this.#sequence);
-    writer.raw(new Uint8Array([addressFamily(this.#filter.family), 0, 0, 0]));
-    writeFilter(writer, this.#filter, filterTuples);
-    writer.endMessage(start);
-    return writer.bytes();
-  }
-
-  /** The flows of one datagram that the filter holds for. */
-  *read(datagram: Uint8Array | undefined): Generator<Flow, void, undefined> {
-    if (datagram === undefined) throw new NetlinkError('ERR_NO_ANSWER', `${LISTING}: the kernel gave no answer`);
-    for (const message of readMessages(datagram)) {
-      if (message.sequence !== this.#sequence) continue;
-      if (message.type === CT_NEW) {
-        const flow = readFlow(message.payload);
-        if (flow !== undefined && flowMatches(flow, this.#filter)) yield flow;
-      } else if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
-        this.#ended = true;
-        const errno = message.type === NLMSG_DONE ? doneErrno(message) : readAnswer(message).errno;
-        if (errno !== 0) throw new KernelError(errno, LISTING);
-        return;
-      }
-    }
-  }
-}
-
-/** Whether a listing was refused because of its filter, perhaps; without it the answer is as right, and only slower. */
-function mayBeTheFilter(error: unknown, filter: FlowFilter): boolean {
-  return filtersTuples(filter) && error instanceof KernelError && error.code !== 'EPERM';
 }
 
 function outcomeOf(errno: number, change: FlowChange, kernelMessage: string | undefined): FlowOutcome {

@@ -125,12 +125,9 @@ function be32At(view: DataView, at: number, end: number): number {
   return view.getUint32(dataAt(at, end, 4));
 }
 
-/** @param same returned in place of a copy where it holds the same bytes */
-function bytesAt(bytes: Uint8Array, at: number, end: number, length: number, same?: Uint8Array): Uint8Array {
+function bytesAt(bytes: Uint8Array, at: number, end: number, length: number): Uint8Array {
   const data = dataAt(at, end, length);
-  if (same?.length !== length) return bytes.slice(data, data + length);
-  for (let index = 0; index < length; index++) if (same[index] !== bytes[data + index]) return bytes.slice(data, data + length);
-  return same;
+  return bytes.slice(data, data + length);
 }
 
 /**
@@ -165,7 +162,7 @@ export function readFlow(payload: Uint8Array): Flow | undefined {
         break;
       }
       case CTA_TUPLE_REPLY: {
-        reply = readTuple(cursor, at + 4, stop, original);
+        reply = readTuple(cursor, at + 4, stop);
         const own = readTupleZone(cursor, at + 4, stop);
         if (own !== undefined) [zone, zoneDirection] = [own, 'reply'];
         break;
@@ -197,8 +194,7 @@ export function readFlow(payload: Uint8Array): Flow | undefined {
   return { family, id, original, reply, zone, zoneDirection, status, mark, labels, timeoutSeconds };
 }
 
-/** @param opposite of the same flow: where nothing is translated its addresses are these, and are not copied again */
-function readTuple(cursor: Cursor, start: number, end: number, opposite?: Tuple): Tuple {
+function readTuple(cursor: Cursor, start: number, end: number): Tuple {
   const { bytes, view } = cursor;
   let source: Uint8Array | undefined;
   let destination: Uint8Array | undefined;
@@ -215,10 +211,10 @@ function readTuple(cursor: Cursor, start: number, end: number, opposite?: Tuple)
       for (let ip = at + 4, ipEnd: number; ip + 4 <= stop; ip = next(ip, ipEnd)) {
         ipEnd = attributeEnd(view, ip, stop);
         const ipType = typeAt(view, ip);
-        if (ipType === CTA_IP_V4_SRC) source = bytesAt(bytes, ip, ipEnd, 4, opposite?.destination);
-        else if (ipType === CTA_IP_V4_DST) destination = bytesAt(bytes, ip, ipEnd, 4, opposite?.source);
-        else if (ipType === CTA_IP_V6_SRC) source = bytesAt(bytes, ip, ipEnd, 16, opposite?.destination);
-        else if (ipType === CTA_IP_V6_DST) destination = bytesAt(bytes, ip, ipEnd, 16, opposite?.source);
+        if (ipType === CTA_IP_V4_SRC) source = bytesAt(bytes, ip, ipEnd, 4);
+        else if (ipType === CTA_IP_V4_DST) destination = bytesAt(bytes, ip, ipEnd, 4);
+        else if (ipType === CTA_IP_V6_SRC) source = bytesAt(bytes, ip, ipEnd, 16);
+        else if (ipType === CTA_IP_V6_DST) destination = bytesAt(bytes, ip, ipEnd, 16);
       }
     } else if (type === CTA_TUPLE_PROTO) {
       for (let proto = at + 4, protoEnd: number; proto + 4 <= stop; proto = next(proto, protoEnd)) {

@@ -3,7 +3,7 @@
  * dump within the call that reads the last, so requests and answers are plain synchronous functions: nothing waits, and a small
  * commit costs microseconds. Only multicast sockets have to be waited for; that is what `poller.ts` is for.
  */
-import { read, write } from 'node:fs';
+import { write } from 'node:fs';
 import { promisify } from 'node:util';
 import { type Message, MessageWriter, readAttributes, readMessages } from './attributes.ts';
 import { KernelError, MalformedError, NetlinkError, OverrunError } from './errors.ts';
@@ -12,7 +12,6 @@ import { libc } from './libc.ts';
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0x80000;
-const SOCK_NONBLOCK = 0x800;
 const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
@@ -48,7 +47,6 @@ export const NLMSG_DONE = 3;
 const NLMSGERR_ATTR_MSG = 1;
 
 const writeFd = promisify(write);
-const readFd = promisify(read);
 
 function int32(value: number): Uint8Array {
   const bytes = new Uint8Array(4);
@@ -85,11 +83,6 @@ export function doneErrno({ payload }: Message): number {
   return -new DataView(payload.buffer, payload.byteOffset).getInt32(0, true);
 }
 
-/** Of an error of Node's file system. */
-function errnoOf(error: unknown): number {
-  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? -error.errno : EIO;
-}
-
 export class NetlinkSocket {
   /** For poll(2). */
   readonly fd: number;
@@ -112,11 +105,10 @@ export class NetlinkSocket {
    *
    * @param protocol NETLINK_NETFILTER or NETLINK_ROUTE
    * @param options.receiveBytes the size of the kernel's receive buffer, as far as it is granted (SO_RCVBUFFORCE needs CAP_NET_ADMIN in the first user namespace)
-   * @param options.nonBlocking for {@link receiveAsync}: a thread that waits for an answer which never comes would be lost
    */
-  static open(protocol: number, options: { readonly receiveBytes?: number; readonly nonBlocking?: boolean } = {}): NetlinkSocket {
+  static open(protocol: number, options: { readonly receiveBytes?: number } = {}): NetlinkSocket {
     const c = libc();
-    const fd = c.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | (options.nonBlocking === true ? SOCK_NONBLOCK : 0), protocol);
+    const fd = c.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
     if (fd < 0) throw new KernelError(c.errno(), `opening a netlink socket (protocol ${protocol})`);
     const address = new Uint8Array(12);
     address[0] = AF_NETLINK;
@@ -186,7 +178,8 @@ export class NetlinkSocket {
       // write(2) and send(2) are the same here; fs has a pool of threads, and tells errno.
       await writeFd(this.fd, bytes);
     } catch (error) {
-      throw new KernelError(errnoOf(error), doing);
+      const errno = error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? -error.errno : EIO;
+      throw new KernelError(errno, doing);
     }
   }
 
@@ -205,32 +198,6 @@ export class NetlinkSocket {
       if (errno === EAGAIN) return undefined;
       if (errno === ENOBUFS) throw new OverrunError(doing);
       if (errno !== EINTR) throw new KernelError(errno, doing);
-    }
-  }
-
-  /**
-   * Like {@link receive}, in a thread of libuv's pool: of a dump the kernel makes the next part within the call, which takes as long as it takes to
-   * find as much as a datagram holds. For a socket that is non-blocking.
-   *
-   * @param buffer gets the datagram; until then it belongs to that thread
-   * @returns the part of the buffer that has been written; undefined when none is waiting
-   * @throws OverrunError messages were lost
-   */
-  async receiveAsync(buffer: Uint8Array, doing = 'reading from a netlink socket'): Promise<Uint8Array | undefined> {
-    if (this.#closed) throw new NetlinkError('ERR_CLOSED', `${doing}: the netlink socket is closed`);
-    for (;;) {
-      try {
-        const { bytesRead } = await readFd(this.fd, buffer, 0, buffer.length, null);
-        // read(2) does not say how long it was. The kernel's own datagrams are 32 KiB at most.
-        if (bytesRead === buffer.length) throw new MalformedError(`${doing}: a datagram is longer than the buffer`);
-        return buffer.subarray(0, bytesRead);
-      } catch (error) {
-        if (error instanceof MalformedError) throw error;
-        const errno = errnoOf(error);
-        if (errno === EAGAIN) return undefined;
-        if (errno === ENOBUFS) throw new OverrunError(doing);
-        if (errno !== EINTR) throw new KernelError(errno, doing);
-      }
     }
   }
 
