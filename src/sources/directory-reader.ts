@@ -117,16 +117,17 @@ function readBounded(path: string): Uint8Array {
   try {
     const stat = fstatSync(fd);
     if (!stat.isFile()) throw new Error('it is no file');
-    const bytes = Buffer.allocUnsafe(Math.min(stat.size, FILE_BYTES_MAX) + 1);
-    let length = 0;
-    while (stat.size <= FILE_BYTES_MAX && length < bytes.length) {
-      const count = readSync(fd, bytes, length, bytes.length - length, null);
-      if (count === 0) return bytes.subarray(0, length);
+    if (stat.size > FILE_BYTES_MAX) throw new TooLargeError(`the file has ${stat.size} bytes, and ${FILE_BYTES_MAX} are read`);
+    const parts: Buffer[] = [];
+    // To its end, wherever that is by now: it may be growing.
+    for (let length = 0; length <= FILE_BYTES_MAX; ) {
+      const part = Buffer.allocUnsafe(parts.length === 0 ? stat.size + 1 : 1 << 16);
+      const count = readSync(fd, part, 0, part.length, null);
+      if (count === 0) return parts.length === 1 ? (parts[0] ?? part) : Buffer.concat(parts);
+      parts.push(part.subarray(0, count));
       length += count;
     }
-    // What has grown since is read with its next look.
-    if (stat.size <= FILE_BYTES_MAX) return bytes.subarray(0, stat.size);
-    throw new TooLargeError(`the file has ${stat.size} bytes, and ${FILE_BYTES_MAX} are read`);
+    throw new TooLargeError(`the file has more bytes than the ${FILE_BYTES_MAX} that are read`);
   } finally {
     closeSync(fd);
   }

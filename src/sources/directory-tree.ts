@@ -17,6 +17,7 @@ export interface TreeFile {
   readonly signature: string;
   /** Last change of the file (ctime), ms since the epoch: not settable by who writes it, unlike mtime. */
   readonly changedAt: number;
+  readonly isEmpty: boolean;
 }
 
 export interface Unlisted {
@@ -84,7 +85,7 @@ export function listTree(root: string, visit: (directory: string) => void = () =
         else if (isManifest && stat.isFile()) {
           if (isLink) visit(dirname(realpathSync(absolute)));
           const signature = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
-          files.set(below, { path: below, signature, changedAt: Number(stat.ctimeNs / 1_000_000n) });
+          files.set(below, { path: below, signature, changedAt: Number(stat.ctimeNs / 1_000_000n), isEmpty: stat.size === 0n });
         }
       } catch (error) {
         if (!isGone(absolute, error)) give(below, isManifest ? 'file' : 'directory', error);

@@ -17,6 +17,11 @@ import type { Source, SourceListener } from './source.ts';
 
 /** How long a file has to be left alone before it is read, and to be missing before it counts as removed. */
 export const QUIET_MS = 20;
+/**
+ * A file that is empty has to be left alone for so many quiet times. Who writes it in place empties it first, and on a busy machine may be kept from
+ * going on for a while: taken at its word, it would take out of force what it said, and what it is about to say again.
+ */
+const EMPTY_QUIET = 50;
 /** Files that are never left alone do not hold up the others for longer than this many quiet times. */
 const UNSETTLED_LOOKS_MAX = 10;
 export const REGULAR_LOOK_MS = 10_000;
@@ -88,7 +93,7 @@ export class DirectorySource implements Source {
     for (let looks = 1; !this.#wake.stopped; looks++) {
       const tree = this.#list();
       const { changed, missing } = this.#reader.compare(tree);
-      const fresh = changed.filter(({ changedAt }) => this.#isRecent(Date.now() - changedAt));
+      const fresh = changed.filter(({ changedAt, isEmpty }) => this.#isRecent(Date.now() - changedAt, isEmpty ? EMPTY_QUIET : 1));
       const leaving = this.#justMissed(missing);
       const unsettled = fresh.length + leaving.size;
       if (unsettled > 0 && looks < UNSETTLED_LOOKS_MAX) {
@@ -119,9 +124,9 @@ export class DirectorySource implements Source {
     return new Set(missing.filter((path) => this.#isRecent(now - (this.#missedAt.get(path) ?? now))));
   }
 
-  /** Less than the quiet time ago. Times to come (another machine's clock) are not: nobody could wait for them. */
-  #isRecent(ageMs: number): boolean {
-    return ageMs >= 0 && ageMs < this.#quietMs;
+  /** Less than so many quiet times ago. Times to come (another machine's clock) are not: nobody could wait for them. */
+  #isRecent(ageMs: number, quiets = 1): boolean {
+    return ageMs >= 0 && ageMs < this.#quietMs * quiets;
   }
 
   #emit(isFirst: boolean): void {

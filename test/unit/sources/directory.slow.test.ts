@@ -287,6 +287,31 @@ describe('a directory as a source', () => {
       assert.deepEqual(await eventsSince(before), ['upsert Pod dev/x']);
     });
 
+    it('does not take it for empty while who writes it has only emptied it', async () => {
+      const quick = new DirectorySource(directory);
+      write('a.yaml', podYaml('a'));
+      const heard = new Recorder();
+      try {
+        await quick.start(heard);
+        truncateSync(join(directory, 'a.yaml'), 0);
+        // A busy machine: many quiet times.
+        await sleep(300);
+        assert.deepEqual(heard.names(), ['Pod dev/a', 'Pod dev/b']);
+        writeFileSync(join(directory, 'a.yaml'), '{ broken');
+        await eventually(() =>
+          assert.deepEqual(
+            heard.problemTexts().map((text) => text.split(' ').at(-1)),
+            ['SYNTAX_INVALID'],
+          ),
+        );
+        assert.deepEqual(heard.names(), ['Pod dev/a', 'Pod dev/b']);
+        truncateSync(join(directory, 'a.yaml'), 0);
+        await eventually(() => assert.deepEqual(heard.names(), ['Pod dev/b']));
+      } finally {
+        await quick.stop();
+      }
+    });
+
     it('does not take it for removed if it is back at once', async () => {
       const before = recorder.batches.length;
       for (let i = 0; i < 10; i++) {
