@@ -77,8 +77,8 @@ describeWithApi('leases of a cluster', function () {
   let heard: Heard;
   let leases: KubernetesLeases;
   const repairs: string[] = [];
-  /** Between an answer of the server and whoever has asked. */
-  let answered: (method: string) => Promise<void>;
+  /** Between an answer of the server and whoever has asked. @param known what the watch had brought when it was asked */
+  let answered: (method: string, known: number) => Promise<void>;
 
   before(async () => {
     state = mkdtempSync(join(tmpdir(), 'sluice-api-'));
@@ -104,8 +104,9 @@ describeWithApi('leases of a cluster', function () {
       client: {
         get: (request) => client.get(request),
         async call(call) {
+          const known = heard.owns.length;
           const answer = await client.call(call);
-          await answered(call.method);
+          await answered(call.method, known);
           return answer;
         },
       },
@@ -341,10 +342,9 @@ describeWithApi('leases of a cluster', function () {
       await announced();
       const address = `${PREFIX}/public-ip`;
       let changed = 0;
-      answered = async (method) => {
+      answered = async (method, known) => {
         if (method !== 'PATCH' || changed > 0) return;
         changed++;
-        const known = heard.owns.length;
         await annotate(OWN, { [address]: '192.0.2.2' });
         // Of what was written, and of this.
         await eventually(() => heard.owns.length >= known + 2, 'the watch has brought both');
