@@ -104,6 +104,11 @@ function policyChains(policies: readonly Policy[], direction: Direction): Object
   return policies.map(({ namespace, name }) => policyChainName(namespace, name, direction)).sort();
 }
 
+/** The directions in which a policy isolates. */
+function isolatedBy(policy: Policy): Direction[] {
+  return DIRECTIONS.filter((direction) => policy[direction] !== undefined);
+}
+
 function defect(error: unknown): string {
   return `making its rules failed, which is a defect of Sluice: ${error instanceof Error ? error.message : 'of no known kind'}`;
 }
@@ -424,15 +429,11 @@ export class NodeRuleset implements Ruleset {
   }
 
   #compileAll(key: string, policy: Policy, families: readonly Family[]): readonly CompiledChain[] {
-    return DIRECTIONS.filter((direction) => policy[direction] !== undefined).map((direction) =>
-      this.#compile(key, policy, direction, families),
-    );
+    return isolatedBy(policy).map((direction) => this.#compile(key, policy, direction, families));
   }
 
   #compileClosed(policy: Policy, families: readonly Family[]): readonly CompiledChain[] {
-    return DIRECTIONS.filter((direction) => policy[direction] !== undefined).map((direction) =>
-      compilePolicy({ ...policy, [direction]: [] }, direction, families, this.#limits),
-    );
+    return isolatedBy(policy).map((direction) => this.#compileNothing(policy, direction, families));
   }
 
   // --- large policies: little by little
@@ -625,14 +626,18 @@ export class NodeRuleset implements Ruleset {
 
   /** A policy whose compilation fails, which is a defect of Sluice, isolates and admits nothing. */
   #compile(key: string, policy: Policy, direction: Direction, families: readonly Family[]): CompiledChain {
-    const nothing: Policy = { ...policy, [direction]: [] };
-    if (this.#closed.has(key)) return compilePolicy(nothing, direction, families, this.#limits);
+    if (this.#closed.has(key)) return this.#compileNothing(policy, direction, families);
     try {
       return compilePolicy(policy, direction, families, this.#limits);
     } catch (error) {
       this.#closed.set(key, defect(error));
-      return compilePolicy(nothing, direction, families, this.#limits);
+      return this.#compileNothing(policy, direction, families);
     }
+  }
+
+  /** What isolates, and admits nothing. */
+  #compileNothing(policy: Policy, direction: Direction, families: readonly Family[]): CompiledChain {
+    return compilePolicy({ ...policy, [direction]: [] }, direction, families, this.#limits);
   }
 
   #acquireSet(description: SetDescription, namespace: string, update: UpdateInProgress): void {
@@ -790,8 +795,7 @@ export class NodeRuleset implements Ruleset {
 
   /** Those of the policies that the pod is subject to now: not to one that is still being prepared, and was not there before. */
   #inForce(policies: readonly Policy[], pod: string, direction: Direction): readonly Policy[] {
-    const [first] = policies;
-    if (first === undefined || this.#underWay.size === 0) return policies;
+    if (this.#underWay.size === 0) return policies;
     return policies.filter(({ namespace, name }) => {
       const preparation = this.#policies.get(`${namespace}/${name}`)?.preparation;
       if (preparation === undefined) return true;
